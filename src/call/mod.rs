@@ -1,0 +1,10 @@
+//! The call and its pushes, as values: what an event says, what a device is
+//! sent, what became of it. Pure: no clock, no I/O, nothing of ours below it.
+
+pub mod event;
+pub mod ids;
+pub mod outcome;
+pub mod payload;
+pub mod push;
+pub mod secret;
+pub mod time;

@@ -1,0 +1,168 @@
+//! One device's push and the seam behind which a provider sends it.
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use uuid::Uuid;
+
+use super::payload::Payload;
+use super::secret::Secret;
+use super::time::Timestamp;
+
+/// What kind of push a payload goes out as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PushKind {
+    /// Rings: a `PushKit` `VoIP` push, or a high-priority data message.
+    Call,
+    /// Tells an iOS app in the background something without ringing: push type
+    /// `background`, priority 5, the bundle id as topic, the ordinary token.
+    Background,
+}
+
+/// One attempt at one push, everything in it computed for this moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt<'a> {
+    /// The same on every attempt of this push; the `apns-id`.
+    pub id: Uuid,
+    /// How it goes out.
+    pub kind: PushKind,
+    /// Whom it goes to.
+    pub token: &'a Secret,
+    /// What it says.
+    pub payload: &'a Payload,
+    /// When the ring is over, on the wall clock.
+    pub deadline: Timestamp,
+    /// How long that is from now; the attempt must have ended by then.
+    pub time_left: Duration,
+}
+
+/// Sends single pushes to one provider, for one app and environment.
+///
+/// A client keeps its own connections and credentials; it never retries, it
+/// never waits beyond [`Attempt::time_left`], and dropping its future leaves
+/// it whole.
+pub trait PushClient: Send + Sync + 'static {
+    /// Makes one attempt and says how it ended.
+    fn send<'a>(&'a self, attempt: Attempt<'a>) -> BoxFuture<'a, Answer>;
+}
+
+/// How one attempt ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// What the worker makes of it.
+    pub class: Class,
+    /// The provider's own word for it, or `timeout`, `connection`,
+    /// `oauth_unavailable`. `None` when accepted.
+    pub reason: Option<String>,
+    /// The provider's id of the push (`apns-id`, FCM's message name).
+    pub provider_id: Option<String>,
+    /// When the token died, as far as the provider says so.
+    pub provider_timestamp: Option<Timestamp>,
+    /// How long the provider asks us to stay away.
+    pub retry_after: Option<Duration>,
+    /// The HTTP status, if there was an answer.
+    pub status: Option<u16>,
+    /// Whether a request went out at all; only those count as attempts.
+    pub started: bool,
+    /// A sentence for people: the field or violation that was named, the
+    /// error of a connection. Never holds a token, key or payload.
+    pub detail: Option<String>,
+}
+
+impl Answer {
+    /// An answer of this class with nothing else to say; a request went out.
+    #[must_use]
+    pub fn new(class: Class) -> Self {
+        Self {
+            class,
+            reason: None,
+            provider_id: None,
+            provider_timestamp: None,
+            retry_after: None,
+            status: None,
+            started: true,
+            detail: None,
+        }
+    }
+
+    /// The same with a reason.
+    #[must_use]
+    pub fn because(mut self, reason: impl Into<String>) -> Self {
+        self.reason = Some(reason.into());
+        self
+    }
+
+    /// The same, but no request went out.
+    #[must_use]
+    pub fn unstarted(mut self) -> Self {
+        self.started = false;
+        self
+    }
+}
+
+/// Every way an attempt can end, as far as the worker acts on it. Providers
+/// translate their answers into this; the lane acts on it and knows no provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// The provider took the push.
+    Accepted,
+    /// Provably not processed (connection failed, stream refused, above the
+    /// last stream of a GOAWAY): repeat at once, on another connection.
+    NotProcessed,
+    /// It may or may not have been processed (reset or time-out after
+    /// sending): repeat with the same id, the phone de-duplicates.
+    Unclear,
+    /// The provider has trouble (5xx): repeat after a back-off.
+    Unavailable,
+    /// The provider asks for fewer requests (429): repeat after a back-off.
+    Throttled,
+    /// The credential was stale or tied to a connection and has been renewed:
+    /// repeat at once, but only once; a second time it is a credential fault.
+    StaleCredential,
+    /// The provider saw too many new signatures: repeat with the same one,
+    /// backing off from a second; at the deadline a credential fault.
+    SigningThrottled,
+    /// No credential could be had for now (token server away): repeat until
+    /// the deadline.
+    NoCredential,
+    /// The token is gone; `provider_timestamp` says since when, if known.
+    DeadToken,
+    /// The provider does not know the token. It may be one of the other
+    /// environment, so whether it is dead is decided by how the rest fares.
+    BadToken,
+    /// Something is wrong with the token, but not so that it may be deleted.
+    SuspectToken,
+    /// Key, certificate, topic or project are wrong: nothing will get
+    /// through, and no token is to blame.
+    CredentialFault,
+    /// The payload was refused.
+    PayloadFault,
+    /// A request that this program should never have made.
+    OwnFault,
+    /// An answer not in any table. Not repeated, nothing deleted.
+    Unknown,
+}
+
+impl Class {
+    /// The name in metrics and logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::NotProcessed => "not_processed",
+            Self::Unclear => "unclear",
+            Self::Unavailable => "unavailable",
+            Self::Throttled => "throttled",
+            Self::StaleCredential => "stale_credential",
+            Self::SigningThrottled => "signing_throttled",
+            Self::NoCredential => "no_credential",
+            Self::DeadToken => "dead_token",
+            Self::BadToken => "bad_token",
+            Self::SuspectToken => "suspect_token",
+            Self::CredentialFault => "credential_fault",
+            Self::PayloadFault => "payload_fault",
+            Self::OwnFault => "own_fault",
+            Self::Unknown => "unknown",
+        }
+    }
+}

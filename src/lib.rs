@@ -1,0 +1,26 @@
+//! ringpush makes phones ring: it takes call events from `RabbitMQ` and sends
+//! `PushKit` `VoIP` pushes through `APNs` and high-priority data messages
+//! through FCM, inside the few seconds in which a ring makes sense.
+//!
+//! # Layout
+//!
+//! An arrow only ever points down this list:
+//!
+//! - [`cli`]: one file per command; [`app`]: the composition root, builds
+//!   everything once, runs it, drains it; [`config`]: the configuration file;
+//!   [`admin`]: health and metrics over HTTP; [`telemetry`]: logs.
+//! - [`amqp`]: session, topology, intake, outcomes, cancels.
+//!   [`providers`]: `apns` and `fcm`, which never know each other.
+//! - [`engine`]: dispatch (one event), lane (one push: permit, attempt,
+//!   retry), cancels, token verdicts and their brake.
+//! - [`call`]: the event, one device's push, outcomes, payload profiles. Pure:
+//!   no clock and no I/O.
+//! - [`metrics`], [`shutdown`]: leaves, know nothing of the rest.
+//!
+//! [`simulator`] stands apart: strict `APNs`, FCM and OAuth servers for the
+//! demo, the tests and users. It shares no code with the clients it judges.
+
+pub mod call;
+pub mod engine;
+pub mod metrics;
+pub mod providers;

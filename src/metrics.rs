@@ -1,0 +1,270 @@
+//! Everything that is counted, for Prometheus. No label ever holds a token, a
+//! call id or a user.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// Seconds. A ring is good below 0.1 and over after some tens.
+const BUCKETS: [f64; 15] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+];
+
+/// Labels of `ringpush_events_total`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct EventLabels {
+    /// `ring`, `cancel` or `unknown`.
+    pub event: &'static str,
+    /// `settled`, `split` or `dead`.
+    pub result: &'static str,
+}
+
+/// Labels of `ringpush_pushes_total`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PushLabels {
+    /// A configured app, else `unknown`.
+    pub app: String,
+    /// `ios`, `android` or `unknown`.
+    pub platform: &'static str,
+    /// `ring` or `cancel`.
+    pub event: &'static str,
+    /// The outcome's result.
+    pub result: &'static str,
+}
+
+/// Labels of `ringpush_attempts_total`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct AttemptLabels {
+    /// A configured app.
+    pub app: String,
+    /// `ios` or `android`.
+    pub platform: &'static str,
+    /// How the attempt ended.
+    pub class: &'static str,
+}
+
+/// Labels of a lane's gauges.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LaneLabels {
+    /// A configured app.
+    pub app: String,
+    /// `ios` or `android`.
+    pub platform: &'static str,
+    /// `production`, `sandbox`; empty on Android.
+    pub environment: &'static str,
+}
+
+/// The platform as the only label.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PlatformLabel {
+    /// `ios`, `android` or `unknown`.
+    pub platform: &'static str,
+}
+
+/// Labels of `ringpush_connections`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ConnectionLabels {
+    /// `ios` or `android`.
+    pub platform: &'static str,
+    /// `ready`, `suspect` or `connecting`.
+    pub state: &'static str,
+}
+
+/// Labels of `ringpush_tokens_total`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TokenLabels {
+    /// `ios` or `android`.
+    pub platform: &'static str,
+    /// `dead` or `suspect`.
+    pub verdict: &'static str,
+}
+
+/// Labels of `ringpush_credential_expiry_seconds`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CredentialLabels {
+    /// A configured app.
+    pub app: String,
+    /// `ios` or `android`.
+    pub platform: &'static str,
+}
+
+type Histograms = Family<PlatformLabel, Histogram, fn() -> Histogram>;
+
+/// The one set of metrics of a worker. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Messages by what became of them.
+    pub events: Family<EventLabels, Counter>,
+    /// Final outcomes.
+    pub pushes: Family<PushLabels, Counter>,
+    /// Attempts by how they ended.
+    pub attempts: Family<AttemptLabels, Counter>,
+    /// Taken from the queue until final.
+    pub push_seconds: Histograms,
+    /// `sent_at` until accepted.
+    pub event_age_seconds: Histograms,
+    /// One attempt.
+    pub provider_seconds: Histograms,
+    /// Attempts under way.
+    pub in_flight: Family<PlatformLabel, Gauge>,
+    /// 1 while a lane is paused.
+    pub lane_paused: Family<LaneLabels, Gauge>,
+    /// Connections to the providers.
+    pub connections: Family<ConnectionLabels, Gauge>,
+    /// Token verdicts.
+    pub tokens: Family<TokenLabels, Counter>,
+    /// 1 while an app's verdicts are held back.
+    pub token_brake: Family<LaneLabels, Gauge>,
+    /// Reports that were given up.
+    pub reports_lost: Counter,
+    /// 1 while the broker is there.
+    pub broker_connected: Gauge,
+    /// Seconds until a certificate or access token expires.
+    pub credential_expiry_seconds: Family<CredentialLabels, Gauge>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let histogram: fn() -> Histogram = || Histogram::new(BUCKETS);
+        Self {
+            events: Family::default(),
+            pushes: Family::default(),
+            attempts: Family::default(),
+            push_seconds: Family::new_with_constructor(histogram),
+            event_age_seconds: Family::new_with_constructor(histogram),
+            provider_seconds: Family::new_with_constructor(histogram),
+            in_flight: Family::default(),
+            lane_paused: Family::default(),
+            connections: Family::default(),
+            tokens: Family::default(),
+            token_brake: Family::default(),
+            reports_lost: Counter::default(),
+            broker_connected: Gauge::default(),
+            credential_expiry_seconds: Family::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// Everything in Prometheus' text format (`OpenMetrics`).
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = encode(&mut text, &self.registry());
+        text
+    }
+
+    fn registry(&self) -> Registry {
+        let mut registry = Registry::with_prefix("ringpush");
+        self.register_work(&mut registry);
+        self.register_state(&mut registry);
+        registry
+    }
+
+    fn register_work(&self, registry: &mut Registry) {
+        registry.register(
+            "events",
+            "Messages by what became of them",
+            self.events.clone(),
+        );
+        registry.register("pushes", "Final outcomes of pushes", self.pushes.clone());
+        registry.register(
+            "attempts",
+            "Attempts by how they ended",
+            self.attempts.clone(),
+        );
+        registry.register(
+            "push_seconds",
+            "From taking an event to a push's final outcome",
+            self.push_seconds.clone(),
+        );
+        registry.register(
+            "event_age_seconds",
+            "From sent_at to acceptance by the provider",
+            self.event_age_seconds.clone(),
+        );
+        registry.register(
+            "provider_seconds",
+            "Duration of one attempt",
+            self.provider_seconds.clone(),
+        );
+        registry.register("tokens", "Token events by verdict", self.tokens.clone());
+        registry.register(
+            "reports_lost",
+            "Reports given up so that rings could go on",
+            self.reports_lost.clone(),
+        );
+    }
+
+    fn register_state(&self, registry: &mut Registry) {
+        registry.register("in_flight", "Attempts under way", self.in_flight.clone());
+        registry.register(
+            "lane_paused",
+            "1 while a lane is paused",
+            self.lane_paused.clone(),
+        );
+        registry.register(
+            "connections",
+            "Connections to providers",
+            self.connections.clone(),
+        );
+        registry.register(
+            "token_brake",
+            "1 while an app's token verdicts are held back to suspect",
+            self.token_brake.clone(),
+        );
+        registry.register(
+            "broker_connected",
+            "1 while the broker is connected",
+            self.broker_connected.clone(),
+        );
+        registry.register(
+            "credential_expiry_seconds",
+            "Seconds until a certificate or access token expires",
+            self.credential_expiry_seconds.clone(),
+        );
+    }
+}
+
+/// Records a duration under a platform.
+pub fn observe(histograms: &Histograms, platform: &'static str, duration: Duration) {
+    histograms
+        .get_or_create(&PlatformLabel { platform })
+        .observe(duration.as_secs_f64());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_labels_are_the_documented_ones() {
+        let metrics = Metrics::default();
+        metrics
+            .events
+            .get_or_create(&EventLabels {
+                event: "ring",
+                result: "settled",
+            })
+            .inc();
+        metrics.reports_lost.inc();
+        metrics.broker_connected.set(1);
+        observe(&metrics.push_seconds, "ios", Duration::from_millis(3));
+        let text = metrics.render();
+        for line in [
+            r#"ringpush_events_total{event="ring",result="settled"} 1"#,
+            "ringpush_reports_lost_total 1",
+            "ringpush_broker_connected 1",
+            r#"ringpush_push_seconds_count{platform="ios"} 1"#,
+        ] {
+            assert!(text.contains(line), "{line} is not in:\n{text}");
+        }
+    }
+}
