@@ -1,5 +1,6 @@
 //! One device's push and the seam behind which a provider sends it.
 
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -34,6 +35,47 @@ pub struct Attempt<'a> {
     pub deadline: Timestamp,
     /// How long that is from now; the attempt must have ended by then.
     pub time_left: Duration,
+    /// To be passed right before the request goes out.
+    pub gate: &'a Gate,
+}
+
+/// The last moment at which an attempt can be taken back.
+///
+/// A client may have to wait (for a stream, for an access token) before it can
+/// send, and the caller may hang up meanwhile. The client passes the gate right
+/// before it hands the request to the connection; whoever waits for the client
+/// may close it before that. Exactly one of the two succeeds, so a push that
+/// was cancelled in time is never sent, and one that was sent is waited for.
+#[derive(Debug, Default)]
+pub struct Gate(AtomicU8);
+
+const OPEN: u8 = 0;
+const PASSED: u8 = 1;
+const CLOSED: u8 = 2;
+
+impl Gate {
+    /// Goes through. `false` if it is closed: nothing may be sent. Going
+    /// through again is fine.
+    pub fn pass(&self) -> bool {
+        match self.0.compare_exchange(OPEN, PASSED, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => true,
+            Err(state) => state == PASSED,
+        }
+    }
+
+    /// Closes it. `false` if somebody went through already.
+    pub fn close(&self) -> bool {
+        match self.0.compare_exchange(OPEN, CLOSED, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => true,
+            Err(state) => state == CLOSED,
+        }
+    }
+
+    /// Whether somebody went through.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.0.load(Ordering::Acquire) == PASSED
+    }
 }
 
 /// Sends single pushes to one provider, for one app and environment.
@@ -44,6 +86,10 @@ pub struct Attempt<'a> {
 pub trait PushClient: Send + Sync + 'static {
     /// Makes one attempt and says how it ended.
     fn send<'a>(&'a self, attempt: Attempt<'a>) -> BoxFuture<'a, Answer>;
+
+    /// Why a push could not be sent right now (no connection, no access
+    /// token), for readiness; `None` if it could.
+    fn hindrance(&self) -> Option<String>;
 }
 
 /// How one attempt ended.
@@ -62,15 +108,13 @@ pub struct Answer {
     pub retry_after: Option<Duration>,
     /// The HTTP status, if there was an answer.
     pub status: Option<u16>,
-    /// Whether a request went out at all; only those count as attempts.
-    pub started: bool,
     /// A sentence for people: the field or violation that was named, the
     /// error of a connection. Never holds a token, key or payload.
     pub detail: Option<String>,
 }
 
 impl Answer {
-    /// An answer of this class with nothing else to say; a request went out.
+    /// An answer of this class with nothing else to say.
     #[must_use]
     pub fn new(class: Class) -> Self {
         Self {
@@ -80,7 +124,6 @@ impl Answer {
             provider_timestamp: None,
             retry_after: None,
             status: None,
-            started: true,
             detail: None,
         }
     }
@@ -89,13 +132,6 @@ impl Answer {
     #[must_use]
     pub fn because(mut self, reason: impl Into<String>) -> Self {
         self.reason = Some(reason.into());
-        self
-    }
-
-    /// The same, but no request went out.
-    #[must_use]
-    pub fn unstarted(mut self) -> Self {
-        self.started = false;
         self
     }
 }
@@ -164,5 +200,20 @@ impl Class {
             Self::OwnFault => "own_fault",
             Self::Unknown => "unknown",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Gate;
+
+    #[test]
+    fn a_gate_is_either_passed_or_closed() {
+        let gate = Gate::default();
+        assert!(gate.pass() && gate.pass() && gate.passed());
+        assert!(!gate.close());
+        let gate = Gate::default();
+        assert!(gate.close() && gate.close() && !gate.passed());
+        assert!(!gate.pass());
     }
 }

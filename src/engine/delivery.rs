@@ -14,8 +14,6 @@ pub enum Source {
     Calls,
     /// The queue of one platform ([`Platform::Ios`] or [`Platform::Android`]).
     Platform(Platform),
-    /// Standard input: all platforms, nothing is ever split.
-    Lines,
 }
 
 /// A message.

@@ -1,4 +1,19 @@
 //! What happens to an event between the queue and the report.
 
+pub mod calls;
+pub mod deadline;
 pub mod delivery;
+mod device;
 pub mod dispatch;
+mod flights;
+pub mod lane;
+mod pause;
+pub mod routes;
+pub mod settings;
+pub mod tokens;
+mod verdict;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,280 @@
+//! What this worker knows of calls: which were cancelled, and how its own
+//! rings ended. A cancel is a fact that every ring looks up and wakes on.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::call::event::{Event, EventKind};
+use crate::call::time::Timestamp;
+
+/// The most calls remembered. Reached only beyond some thousand calls a
+/// second; then the oldest that nobody rings for are forgotten first.
+const MAX_CALLS: usize = 200_000;
+
+/// The most cancels kept for one call.
+const MAX_CANCELS: usize = 32;
+
+/// How a ring of this worker ended for one device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RingState {
+    /// It is not final yet.
+    UnderWay,
+    /// The provider took it.
+    Accepted,
+    /// It may have been processed.
+    Unclear,
+    /// The phone has not got it from here.
+    NotSent,
+}
+
+/// All calls of the last ring window.
+#[derive(Debug)]
+pub struct Calls {
+    window: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    calls: HashMap<Arc<str>, Arc<Call>>,
+    order: VecDeque<(Instant, Arc<str>)>,
+}
+
+/// One call.
+#[derive(Debug, Default)]
+pub struct Call {
+    facts: Mutex<Facts>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Facts {
+    cancels: Vec<Arc<Event>>,
+    rings: HashMap<Arc<str>, RingState>,
+}
+
+impl Calls {
+    /// Remembers each call for this long after it was first heard of.
+    #[must_use]
+    pub fn new(window: Duration) -> Self {
+        Self { window, state: Mutex::default() }
+    }
+
+    /// The call of this id.
+    pub fn get(&self, call_id: &Arc<str>) -> Arc<Call> {
+        let mut state = lock(&self.state);
+        let now = Instant::now();
+        self.forget(&mut state, now);
+        if let Some(call) = state.calls.get(call_id) {
+            return Arc::clone(call);
+        }
+        let call = Arc::new(Call::default());
+        state.calls.insert(Arc::clone(call_id), Arc::clone(&call));
+        state.order.push_back((now, Arc::clone(call_id)));
+        call
+    }
+
+    /// Learns of a cancel. Twice the same is once.
+    pub fn cancel(&self, event: &Arc<Event>) {
+        let call = self.get(&event.call_id);
+        {
+            let mut facts = lock(&call.facts);
+            if facts.cancels.iter().any(|known| known.event_id == event.event_id)
+                || facts.cancels.len() >= MAX_CANCELS
+            {
+                return;
+            }
+            facts.cancels.push(Arc::clone(event));
+        }
+        call.changed.notify_waiters();
+    }
+
+    fn forget(&self, state: &mut State, now: Instant) {
+        // Twice the window: a cancel may come first, a window before its ring.
+        let life = self.window * 2;
+        while let Some((since, call_id)) = state.order.front() {
+            let old = now.saturating_duration_since(*since) > life;
+            if !old && state.order.len() < MAX_CALLS {
+                return;
+            }
+            let in_use =
+                state.calls.get(call_id).is_some_and(|call| Arc::strong_count(call) > 1);
+            let Some((_, call_id)) = state.order.pop_front() else { return };
+            if in_use {
+                state.order.push_back((now, call_id));
+                return;
+            }
+            state.calls.remove(&call_id);
+        }
+    }
+}
+
+impl Call {
+    /// The cancel that stops this device's ring of that time, if there is one.
+    /// It applies to rings sent not later than itself, and to the devices it
+    /// names, or to all if it names none.
+    pub fn cancelled(&self, device_id: &str, sent_at: Timestamp) -> Option<Arc<Event>> {
+        let facts = lock(&self.facts);
+        facts.cancels.iter().find(|cancel| applies(cancel, device_id, sent_at)).map(Arc::clone)
+    }
+
+    /// Waits until there is one.
+    pub async fn cancellation(&self, device_id: &str, sent_at: Timestamp) -> Arc<Event> {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if let Some(cancel) = self.cancelled(device_id, sent_at) {
+                return cancel;
+            }
+            changed.await;
+        }
+    }
+
+    /// The cancel that stops this ring and lists the device by name, so that
+    /// it is also to be pushed there.
+    pub fn cancel_to_push(&self, device_id: &str, sent_at: Timestamp) -> Option<Arc<Event>> {
+        let facts = lock(&self.facts);
+        let listed = |cancel: &&Arc<Event>| {
+            sent_at <= cancel.sent_at && lists(cancel, device_id)
+        };
+        facts.cancels.iter().find(listed).map(Arc::clone)
+    }
+
+    /// Notes how this worker's ring to a device stands.
+    pub fn set_ring(&self, device_id: &Arc<str>, ring: RingState) {
+        lock(&self.facts).rings.insert(Arc::clone(device_id), ring);
+        self.changed.notify_waiters();
+    }
+
+    /// Whether this worker has rung this device, or does.
+    pub fn knows_ring(&self, device_id: &str) -> bool {
+        lock(&self.facts).rings.contains_key(device_id)
+    }
+
+    /// How this worker's ring to a device ended, waiting for it if it is
+    /// under way; `None` if this worker knows of none.
+    pub async fn ring(&self, device_id: &str) -> Option<RingState> {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            match lock(&self.facts).rings.get(device_id).copied() {
+                Some(RingState::UnderWay) => {}
+                ended => return ended,
+            }
+            changed.await;
+        }
+    }
+}
+
+fn applies(cancel: &Event, device_id: &str, sent_at: Timestamp) -> bool {
+    debug_assert_eq!(cancel.kind(), EventKind::Cancel);
+    sent_at <= cancel.sent_at && (cancel.devices().is_empty() || lists(cancel, device_id))
+}
+
+fn lists(cancel: &Event, device_id: &str) -> bool {
+    cancel.devices().iter().any(|entry| match &entry.device {
+        Ok(device) => &*device.id == device_id,
+        // A cancel for a device whose token is bad still stops its ring.
+        Err(bad) => bad.id.as_deref() == Some(device_id),
+    })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing in here can panic half-way, so a poisoned state is whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::call::event::Limits;
+
+    const WINDOW: Duration = Duration::from_secs(150);
+
+    fn cancel(sent_at: &str, devices: &[&str]) -> Arc<Event> {
+        let devices: Vec<_> = devices
+            .iter()
+            .map(|id| json!({"id": id, "platform": "android", "app": "a", "token": "t"}))
+            .collect();
+        let event = json!({
+            "v": 1, "event": "cancel", "event_id": uuid::Uuid::new_v4(), "call_id": "c",
+            "sent_at": sent_at, "devices": devices,
+        });
+        let limits = Limits { ttl: Duration::from_secs(45), max_ttl: Duration::from_secs(120) };
+        Arc::new(Event::decode(event.to_string().as_bytes(), limits).unwrap())
+    }
+
+    fn at(text: &str) -> Timestamp {
+        Timestamp::parse(text).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_cancel_without_devices_stops_all_rings_sent_before_it_and_none_after() {
+        let calls = Calls::new(WINDOW);
+        calls.cancel(&cancel("2026-09-21T14:13:20Z", &[]));
+        let call = calls.get(&"c".into());
+        assert!(call.cancelled("d", at("2026-09-21T14:13:20Z")).is_some());
+        assert!(call.cancelled("d", at("2026-09-21T14:13:20.001Z")).is_none());
+        assert!(call.cancel_to_push("d", at("2026-09-21T14:13:20Z")).is_none());
+        assert!(calls.get(&"other".into()).cancelled("d", at("2026-09-21T14:13:20Z")).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_cancel_with_devices_stops_only_those() {
+        let calls = Calls::new(WINDOW);
+        calls.cancel(&cancel("2026-09-21T14:13:20Z", &["d1"]));
+        let call = calls.get(&"c".into());
+        assert!(call.cancelled("d1", at("2026-09-21T14:13:20Z")).is_some());
+        assert!(call.cancel_to_push("d1", at("2026-09-21T14:13:20Z")).is_some());
+        assert!(call.cancelled("d2", at("2026-09-21T14:13:20Z")).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cancel_wakes_those_who_wait() {
+        let calls = Arc::new(Calls::new(WINDOW));
+        let call = calls.get(&"c".into());
+        let waiting =
+            tokio::spawn(async move { call.cancellation("d", at("2026-09-21T14:13:20Z")).await });
+        tokio::task::yield_now().await;
+        let cancel = cancel("2026-09-21T14:13:21Z", &[]);
+        calls.cancel(&cancel);
+        assert_eq!(waiting.await.unwrap().event_id, cancel.event_id);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_for_a_ring_under_way_hears_how_it_ended() {
+        let calls = Calls::new(WINDOW);
+        let call = calls.get(&"c".into());
+        assert_eq!(call.ring("d").await, None);
+        call.set_ring(&"d".into(), RingState::UnderWay);
+        let asking = tokio::spawn({
+            let call = Arc::clone(&call);
+            async move { call.ring("d").await }
+        });
+        tokio::task::yield_now().await;
+        call.set_ring(&"d".into(), RingState::Accepted);
+        assert_eq!(asking.await.unwrap(), Some(RingState::Accepted));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_are_forgotten_after_their_window_unless_somebody_rings() {
+        let calls = Calls::new(WINDOW);
+        let held = calls.get(&"held".into());
+        held.set_ring(&"d".into(), RingState::Accepted);
+        calls.cancel(&cancel("2026-09-21T14:13:20Z", &[]));
+        tokio::time::advance(WINDOW * 2 + Duration::from_secs(1)).await;
+        calls.get(&"tick".into());
+        calls.get(&"tock".into());
+        assert_eq!(calls.get(&"held".into()).ring("d").await, Some(RingState::Accepted));
+        let sent = at("2026-09-21T14:13:20Z");
+        assert!(calls.get(&"c".into()).cancelled("d", sent).is_none());
+    }
+}

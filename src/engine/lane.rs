@@ -1,0 +1,394 @@
+//! One push from permit to end, on the lane of its app, platform and
+//! environment.
+//!
+//! The lane acts on classes of answers and knows no provider. Everything it
+//! waits for is cut by the ring's deadline and by a cancel; a permit is never
+//! held while a retry sleeps.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep_until, timeout_at};
+use uuid::Uuid;
+
+use super::calls::Call;
+use super::deadline::Deadline;
+use super::pause::{Change, Pause};
+use super::settings::RetrySettings;
+use crate::call::payload::Payload;
+use crate::call::push::{Answer, Attempt, Class, Gate, PushClient, PushKind};
+use crate::call::secret::Secret;
+use crate::call::time::Timestamp;
+use crate::metrics::{AttemptLabels, LaneLabels, Metrics, PlatformLabel, observe};
+
+/// The shortest wait before the same signature is tried again when the
+/// provider saw too many new ones.
+const SIGNING_WAIT: Duration = Duration::from_secs(1);
+
+/// The way to one provider for one app and environment.
+pub struct Lane {
+    labels: LaneLabels,
+    client: Arc<dyn PushClient>,
+    permits: Arc<Semaphore>,
+    pause: Pause,
+    retry: RetrySettings,
+    metrics: Metrics,
+}
+
+impl std::fmt::Debug for Lane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lane").field("labels", &self.labels).finish_non_exhaustive()
+    }
+}
+
+/// A push as the lane gets it.
+pub struct Job<'a> {
+    /// The same on every attempt.
+    pub id: Uuid,
+    /// How it goes out.
+    pub kind: PushKind,
+    /// Whom it goes to.
+    pub token: &'a Secret,
+    /// When it makes no sense any more.
+    pub deadline: Deadline,
+    /// What may cancel it; a cancel itself cannot be cancelled.
+    pub cancel: Option<CancelWatch<'a>>,
+    /// The second half of an `auto` environment: its credential faults say
+    /// nothing about the lane.
+    pub second_guess: bool,
+    /// Renders the payload for the moment of an attempt.
+    pub render: &'a (dyn Fn(Timestamp) -> Result<Payload, Refusal> + Send + Sync),
+}
+
+/// Where a job learns that the caller gave up.
+#[derive(Clone, Copy, Debug)]
+pub struct CancelWatch<'a> {
+    /// The call.
+    pub call: &'a Call,
+    /// The device that it rings.
+    pub device_id: &'a str,
+    /// When the ring was sent.
+    pub sent_at: Timestamp,
+}
+
+/// Why a payload could not be rendered; no request is made for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Our own word for it, such as `payload_too_large`.
+    pub reason: &'static str,
+    /// A sentence for people.
+    pub detail: String,
+}
+
+/// How a push ended.
+#[derive(Debug)]
+pub struct Ending {
+    /// What happened.
+    pub end: End,
+    /// Requests that were started.
+    pub attempts: u32,
+    /// Whether the phone may have got it although no acceptance was seen.
+    pub unclear: bool,
+}
+
+/// What happened to a push.
+#[derive(Debug)]
+pub enum End {
+    /// The provider's last word, of a class that is not repeated.
+    Answered(Answer),
+    /// Out of time; the last reason for waiting, else `deadline`.
+    Expired(Option<Answer>),
+    /// The caller gave up.
+    Cancelled(Option<Answer>),
+    /// The lane is paused.
+    Paused,
+    /// No payload could be made.
+    Refused(Refusal),
+}
+
+/// What to do after an answer.
+enum Next {
+    End(End),
+    Wait { until: Instant },
+    Again,
+}
+
+/// What a job has been through.
+struct Course {
+    attempts: u32,
+    unclear: bool,
+    backoff: ExponentialBackoff,
+    renewed: bool,
+    repeated_at_once: bool,
+    last: Option<Answer>,
+}
+
+impl Lane {
+    /// A lane over a client, with permits that it may share with others.
+    #[must_use]
+    pub fn new(
+        labels: LaneLabels,
+        client: Arc<dyn PushClient>,
+        permits: Arc<Semaphore>,
+        retry: RetrySettings,
+        metrics: Metrics,
+    ) -> Self {
+        metrics.lane_paused.get_or_create(&labels).set(0);
+        Self { labels, client, permits, pause: Pause::default(), retry, metrics }
+    }
+
+    /// App, platform and environment.
+    #[must_use]
+    pub const fn labels(&self) -> &LaneLabels {
+        &self.labels
+    }
+
+    /// Lets the next push of a paused lane try at once: credentials are new.
+    pub fn probe_now(&self) {
+        self.pause.probe_now();
+    }
+
+    /// Why this lane could not send a push now, if it could not.
+    #[must_use]
+    pub fn hindrance(&self) -> Option<String> {
+        if self.pause.paused_for().is_some() {
+            return Some("paused after repeated credential faults".to_owned());
+        }
+        self.client.hindrance()
+    }
+
+    /// Sends a push, until it is final.
+    pub async fn push(&self, job: &Job<'_>) -> Ending {
+        let mut course = Course {
+            attempts: 0,
+            unclear: false,
+            backoff: ExponentialBuilder::default()
+                .with_min_delay(self.retry.initial)
+                .with_max_delay(self.retry.max)
+                .with_jitter()
+                .without_max_times()
+                .build(),
+            renewed: false,
+            repeated_at_once: false,
+            last: None,
+        };
+        let end = loop {
+            let next = match self.attempt(job, &mut course).await {
+                Ok(answer) => self.next(job, &mut course, answer),
+                Err(end) => break end,
+            };
+            match next {
+                Next::End(end) => break end,
+                Next::Again => {}
+                Next::Wait { until } => {
+                    tokio::select! {
+                        () = sleep_until(until.min(job.deadline.instant())) => {}
+                        () = cancelled(job) => {}
+                    }
+                }
+            }
+        };
+        if let End::Answered(answer) = &end
+            && !job.second_guess
+        {
+            self.judge(answer.class, answer.reason.as_deref());
+        }
+        Ending { end, attempts: course.attempts, unclear: course.unclear }
+    }
+
+    /// One attempt, or the reason why there is none.
+    async fn attempt(&self, job: &Job<'_>, course: &mut Course) -> Result<Answer, End> {
+        self.may_go_on(job, course)?;
+        if self.pause.refuses() {
+            return Err(End::Paused);
+        }
+        let permit = tokio::select! {
+            biased;
+            permit = self.permits.acquire() => permit,
+            () = sleep_until(job.deadline.instant()) => return Err(End::Expired(course.last.take())),
+            () = cancelled(job) => return Err(End::Cancelled(course.last.take())),
+        };
+        // Much may have happened while this waited.
+        self.may_go_on(job, course)?;
+        if !self.pause.admits() {
+            return Err(End::Paused);
+        }
+        let payload = (job.render)(job.deadline.now()).map_err(End::Refused)?;
+        let started = Instant::now();
+        let in_flight = self.in_flight();
+        let gate = Gate::default();
+        let answer = self.send(job, &payload, &gate).await;
+        drop((in_flight, permit));
+        if gate.passed() {
+            course.attempts += 1;
+        }
+        let Some(answer) = answer else {
+            return Err(End::Cancelled(course.last.take()));
+        };
+        self.note(job, &answer, started);
+        Ok(answer)
+    }
+
+    fn may_go_on(&self, job: &Job<'_>, course: &mut Course) -> Result<(), End> {
+        if let Some(watch) = &job.cancel
+            && watch.call.cancelled(watch.device_id, watch.sent_at).is_some()
+        {
+            return Err(End::Cancelled(course.last.take()));
+        }
+        if job.deadline.passed() {
+            return Err(self.out_of_time(course.last.take()));
+        }
+        Ok(())
+    }
+
+    /// `None` if the push was cancelled before the request went out.
+    async fn send(&self, job: &Job<'_>, payload: &Payload, gate: &Gate) -> Option<Answer> {
+        let attempt = Attempt {
+            id: job.id,
+            kind: job.kind,
+            token: job.token,
+            payload,
+            deadline: job.deadline.at(),
+            time_left: job.deadline.left(),
+            gate,
+        };
+        let sending = timeout_at(job.deadline.instant(), self.client.send(attempt));
+        tokio::pin!(sending);
+        let answer = tokio::select! {
+            biased;
+            answer = &mut sending => answer,
+            () = cancelled(job) => {
+                if gate.close() {
+                    return None;
+                }
+                // On its way already: it finishes, and is not repeated.
+                sending.await
+            }
+        };
+        Some(answer.unwrap_or_else(|_| {
+            let class = if gate.passed() { Class::Unclear } else { Class::NotProcessed };
+            Answer::new(class).because("timeout")
+        }))
+    }
+
+    /// Acts on an answer.
+    fn next(&self, job: &Job<'_>, course: &mut Course, answer: Answer) -> Next {
+        match answer.class {
+            Class::Accepted
+            | Class::DeadToken
+            | Class::BadToken
+            | Class::SuspectToken
+            | Class::CredentialFault
+            | Class::PayloadFault
+            | Class::OwnFault
+            | Class::Unknown => Next::End(End::Answered(answer)),
+            Class::StaleCredential if course.renewed => {
+                let answer = Answer { class: Class::CredentialFault, ..answer };
+                Next::End(End::Answered(answer))
+            }
+            Class::StaleCredential => {
+                course.renewed = true;
+                course.last = Some(answer);
+                Next::Again
+            }
+            Class::NotProcessed if !course.repeated_at_once => {
+                // Once at once; if that fails as well, waiting helps more.
+                course.repeated_at_once = true;
+                course.last = Some(answer);
+                Next::Again
+            }
+            Class::Unclear => {
+                course.unclear = true;
+                self.wait(job, course, answer, Duration::ZERO)
+            }
+            Class::SigningThrottled => self.wait(job, course, answer, SIGNING_WAIT),
+            Class::NotProcessed | Class::Unavailable | Class::Throttled | Class::NoCredential => {
+                self.wait(job, course, answer, Duration::ZERO)
+            }
+        }
+    }
+
+    fn wait(&self, job: &Job<'_>, course: &mut Course, answer: Answer, floor: Duration) -> Next {
+        let pause = course.backoff.next().unwrap_or(self.retry.max).max(floor);
+        let asked = answer.retry_after.unwrap_or_default();
+        let now = Instant::now();
+        if asked > job.deadline.left() {
+            return Next::End(self.out_of_time(Some(answer)));
+        }
+        course.last = Some(answer);
+        Next::Wait { until: now + pause.max(asked) }
+    }
+
+    /// Ends a job whose time is up by what it last waited for.
+    fn out_of_time(&self, last: Option<Answer>) -> End {
+        match last {
+            Some(answer) if answer.class == Class::SigningThrottled => {
+                End::Answered(Answer { class: Class::CredentialFault, ..answer })
+            }
+            last => End::Expired(last),
+        }
+    }
+
+    fn note(&self, job: &Job<'_>, answer: &Answer, started: Instant) {
+        let platform = self.labels.platform;
+        let labels =
+            AttemptLabels { app: self.labels.app.clone(), platform, class: answer.class.name() };
+        self.metrics.attempts.get_or_create(&labels).inc();
+        observe(&self.metrics.provider_seconds, platform, started.elapsed());
+        tracing::debug!(
+            push_id = %job.id, class = answer.class.name(), reason = answer.reason,
+            status = answer.status, provider_id = answer.provider_id, "attempt"
+        );
+    }
+
+    /// Tells the lane how a push ended, so that it pauses or resumes.
+    fn judge(&self, class: Class, reason: Option<&str>) {
+        let paused = self.metrics.lane_paused.get_or_create(&self.labels);
+        let LaneLabels { app, platform, environment } = &self.labels;
+        match self.pause.record(class) {
+            Change::None => {}
+            Change::Paused => {
+                paused.set(1);
+                tracing::error!(
+                    app, platform, environment, reason,
+                    "lane paused: credentials were refused several times in a row; check key, team, \
+                     topic or service account, then send SIGHUP; one ring is tried now and then"
+                );
+            }
+            Change::Resumed => {
+                paused.set(0);
+                tracing::warn!(app, platform, environment, "lane resumed: a push was accepted");
+            }
+        }
+    }
+
+    fn in_flight(&self) -> InFlight {
+        let gauge = self
+            .metrics
+            .in_flight
+            .get_or_create(&PlatformLabel { platform: self.labels.platform })
+            .clone();
+        gauge.inc();
+        InFlight(gauge)
+    }
+}
+
+/// Counts an attempt for as long as it lives.
+struct InFlight(prometheus_client::metrics::gauge::Gauge);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+async fn cancelled(job: &Job<'_>) {
+    match &job.cancel {
+        Some(watch) => {
+            watch.call.cancellation(watch.device_id, watch.sent_at).await;
+        }
+        None => std::future::pending().await,
+    }
+}

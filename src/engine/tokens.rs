@@ -1,0 +1,248 @@
+//! What an answer says about a token, and the brake that keeps a wrong key or
+//! environment from wiping a user base.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use moka::sync::Cache;
+use tokio::time::Instant;
+
+use super::settings::TokenSettings;
+use crate::call::secret::Secret;
+
+/// The most distinct tokens that one brake looks at. A worker that rings more
+/// than that in a window judges by the newest.
+const MAX_SAMPLES: usize = 100_000;
+
+/// A token counts as bad once in this time, however often it is tried.
+const BAD_ONCE_IN: Duration = Duration::from_secs(24 * 3600);
+
+/// The brake of one app, platform and environment.
+///
+/// Knows tokens by a keyed hash only. All memory is bounded: the window's
+/// samples by [`MAX_SAMPLES`] each, the bad of the last day likewise.
+#[derive(Debug)]
+pub struct Brake {
+    settings: TokenSettings,
+    hasher: RandomState,
+    counted: Cache<u64, ()>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    bad: Window,
+    accepted: Window,
+    last_accepted: Option<Instant>,
+    on: bool,
+}
+
+/// Distinct tokens by when they were last seen.
+#[derive(Debug, Default)]
+struct Window {
+    last: HashMap<u64, Instant>,
+    order: VecDeque<(Instant, u64)>,
+}
+
+impl Window {
+    fn add(&mut self, token: u64, now: Instant) {
+        if self.last.insert(token, now) != Some(now) {
+            self.order.push_back((now, token));
+        }
+    }
+
+    fn forget(&mut self, before: Option<Instant>) {
+        while let Some(&(seen, token)) = self.order.front() {
+            let old = before.is_some_and(|before| seen < before);
+            if !old && self.last.len() <= MAX_SAMPLES && self.order.len() <= 2 * MAX_SAMPLES {
+                break;
+            }
+            self.order.pop_front();
+            // Seen again since: a later entry stands for it.
+            if self.last.get(&token) == Some(&seen) {
+                self.last.remove(&token);
+            }
+        }
+    }
+}
+
+/// What the brake did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing.
+    None,
+    /// From now on every verdict is `suspect`.
+    On,
+    /// Verdicts count again.
+    Off,
+}
+
+impl Brake {
+    /// A brake that is off and has seen nothing.
+    #[must_use]
+    pub fn new(settings: TokenSettings) -> Self {
+        Self {
+            settings,
+            hasher: RandomState::new(),
+            counted: Cache::builder()
+                .max_capacity(MAX_SAMPLES as u64)
+                .time_to_live(BAD_ONCE_IN)
+                .build(),
+            state: Mutex::default(),
+        }
+    }
+
+    /// A push to this token was accepted.
+    pub fn accepted(&self, token: &Secret) -> Change {
+        let token = self.hasher.hash_one(token);
+        let now = Instant::now();
+        let mut state = self.lock();
+        state.accepted.add(token, now);
+        state.last_accepted = Some(now);
+        self.judge(&mut state, now)
+    }
+
+    /// An answer said that something is wrong with this token.
+    pub fn bad(&self, token: &Secret) -> Change {
+        let token = self.hasher.hash_one(token);
+        let first = self.counted.entry(token).or_insert(()).is_fresh();
+        let now = Instant::now();
+        let mut state = self.lock();
+        if first {
+            state.bad.add(token, now);
+        }
+        self.judge(&mut state, now)
+    }
+
+    /// Looks at the clock only, so that a brake recovers without traffic.
+    pub fn tick(&self) -> Change {
+        self.judge(&mut self.lock(), Instant::now())
+    }
+
+    /// Whether every verdict is `suspect` for now.
+    pub fn is_on(&self) -> bool {
+        self.lock().on
+    }
+
+    /// Whether an unknown token may be called dead: others got through lately
+    /// and the brake is off.
+    pub fn trusts_unknown_tokens(&self) -> bool {
+        let state = self.lock();
+        let lately = state.last_accepted.is_some_and(|at| at.elapsed() <= self.settings.brake_window);
+        lately && !state.on
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        // Nothing in here can panic half-way, so a poisoned state is whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn judge(&self, state: &mut State, now: Instant) -> Change {
+        let before = now.checked_sub(self.settings.brake_window);
+        state.bad.forget(before);
+        state.accepted.forget(before);
+        let bad = state.bad.last.len();
+        let samples = bad + state.accepted.last.len();
+        #[allow(clippy::cast_precision_loss)] // at most 200 000
+        let share = if samples == 0 { 0.0 } else { bad as f64 / samples as f64 };
+        let enough = samples >= self.settings.brake_min_samples;
+        let limit = self.settings.brake_share;
+        match state.on {
+            false if enough && share >= limit => {
+                state.on = true;
+                Change::On
+            }
+            true if !enough || share < limit / 2.0 => {
+                state.on = false;
+                Change::Off
+            }
+            true | false => Change::None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(n: usize) -> Secret {
+        Secret::from(format!("token-{n}"))
+    }
+
+    fn brake() -> Brake {
+        Brake::new(TokenSettings::default())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_share_of_a_fifth_puts_it_on_and_below_a_tenth_off() {
+        let brake = brake();
+        for n in 0..80 {
+            assert_eq!(brake.accepted(&token(n)), Change::None);
+        }
+        for n in 100..119 {
+            assert_eq!(brake.bad(&token(n)), Change::None, "{n}");
+        }
+        assert_eq!(brake.bad(&token(119)), Change::On);
+        for n in 200..300 {
+            assert_eq!(brake.accepted(&token(n)), Change::None, "{n}");
+        }
+        assert_eq!(brake.accepted(&token(300)), Change::Off, "20 of 201 is below a tenth");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn too_few_tokens_say_nothing() {
+        let brake = brake();
+        for n in 0..49 {
+            assert_eq!(brake.bad(&token(n)), Change::None);
+        }
+        assert_eq!(brake.bad(&token(49)), Change::On);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_bad_token_counts_once_however_often_it_is_tried() {
+        let brake = brake();
+        for n in 0..49 {
+            brake.accepted(&token(n));
+        }
+        for _ in 0..100 {
+            assert_eq!(brake.bad(&token(100)), Change::None);
+        }
+        assert!(!brake.is_on());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_recovers_by_itself_when_the_window_has_passed() {
+        let brake = brake();
+        for n in 0..50 {
+            brake.bad(&token(n));
+        }
+        assert!(brake.is_on());
+        tokio::time::advance(Duration::from_secs(301)).await;
+        assert_eq!(brake.tick(), Change::Off);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn unknown_tokens_are_trusted_to_be_dead_only_while_others_get_through() {
+        let brake = brake();
+        assert!(!brake.trusts_unknown_tokens());
+        brake.accepted(&token(1));
+        assert!(brake.trusts_unknown_tokens());
+        tokio::time::advance(Duration::from_secs(301)).await;
+        assert!(!brake.trusts_unknown_tokens());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn memory_is_bounded() {
+        let mut window = Window::default();
+        let now = Instant::now();
+        for n in 0..(MAX_SAMPLES as u64 + 10) {
+            window.add(n, now);
+            window.forget(None);
+        }
+        assert_eq!(window.last.len(), MAX_SAMPLES);
+        assert!(!window.last.contains_key(&0), "the oldest go first");
+        assert!(window.order.len() <= 2 * MAX_SAMPLES);
+    }
+}
