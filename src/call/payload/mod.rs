@@ -1,11 +1,31 @@
 //! What a phone gets: profiles turn an event and a device into a payload.
 
+mod check;
+mod error;
+mod expression;
+mod json;
+mod profile;
+mod profiles;
+mod redact;
+mod render;
+mod reserved;
+mod scope;
+mod tree;
+
 use std::fmt;
 
 use bytes::Bytes;
 
+pub use error::{PayloadError, ProfileError};
+pub use profile::{CancelMode, Profile};
+pub use profiles::Profiles;
+
 /// `APNs`' limit for a `VoIP` payload, in bytes ("Generating a remote notification").
 pub const IOS_LIMIT: usize = 5120;
+
+/// `APNs`' limit for every other payload, in bytes; a cancel in mode
+/// `background` is one.
+pub const BACKGROUND_LIMIT: usize = 4096;
 
 /// FCM's limit for the keys and values of `data` together, in bytes.
 pub const ANDROID_LIMIT: usize = 4096;

@@ -1,0 +1,140 @@
+//! The expressions at a tree's leaves: what they can use, and what bounds them.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::LazyLock;
+
+use minijinja::value::ValueKind;
+use minijinja::{Environment, Error, ErrorKind, Expression, UndefinedBehavior, Value};
+
+use super::json;
+use super::scope::NAMES;
+
+/// Instructions that one expression may execute. Expressions have no loops, so
+/// this is far above any that a person would write.
+const FUEL: u64 = 10_000;
+
+/// The longest expression, in bytes.
+const MAX_LENGTH: usize = 4096;
+
+/// One engine for all profiles. It starts empty: no function of it does I/O,
+/// knows the time, or makes much out of little.
+static ENGINE: LazyLock<Environment<'static>> = LazyLock::new(|| {
+    let mut engine = Environment::empty();
+    engine.set_undefined_behavior(UndefinedBehavior::Chainable);
+    engine.set_fuel(Some(FUEL));
+    engine.add_test("defined", |value: &Value| !value.is_undefined());
+    engine.add_test("string", |value: &Value| value.kind() == ValueKind::String);
+    engine.add_test("number", |value: &Value| value.kind() == ValueKind::Number);
+    engine.add_test("mapping", |value: &Value| value.kind() == ValueKind::Map);
+    engine.add_filter("default", default);
+    engine.add_filter("int", int);
+    engine.add_filter("string", string);
+    engine.add_filter("json", json_text);
+    engine.add_filter("lower", |value: &Value| on_text(value, str::to_lowercase));
+    engine.add_filter("upper", |value: &Value| on_text(value, str::to_uppercase));
+    engine.add_filter("trim", |value: &Value| {
+        on_text(value, |text| text.trim().to_owned())
+    });
+    engine.add_filter("truncate", |value: &Value, characters: usize| {
+        on_text(value, |text| text.chars().take(characters).collect())
+    });
+    engine
+});
+
+fn default(value: &Value, other: &Value) -> Value {
+    let absent = value.is_undefined() || value.is_none();
+    if absent { other.clone() } else { value.clone() }
+}
+
+/// A text changed; what is no text stays as it is, undefined too.
+fn on_text(value: &Value, change: impl FnOnce(&str) -> String) -> Value {
+    value
+        .as_str()
+        .map_or_else(|| value.clone(), |text| Value::from(change(text)))
+}
+
+/// The whole number that a value is or spells; otherwise undefined, so that
+/// the key is left out rather than wrong.
+fn int(value: &Value) -> Value {
+    let number = value.as_str().map_or_else(
+        || i64::try_from(value.clone()).ok(),
+        |text| text.trim().parse().ok(),
+    );
+    number.map_or(Value::UNDEFINED, Value::from)
+}
+
+/// A scalar as text; undefined stays undefined.
+fn string(value: &Value) -> Value {
+    match value.kind() {
+        ValueKind::Bool | ValueKind::Number => Value::from(value.to_string()),
+        _ => value.clone(),
+    }
+}
+
+fn json_text(value: &Value) -> Result<Value, Error> {
+    if value.is_undefined() {
+        return Ok(Value::UNDEFINED);
+    }
+    let mut out = String::new();
+    json::write_value(&mut out, value)
+        .map_err(|_| Error::new(ErrorKind::BadSerialization, "has no JSON form"))?;
+    Ok(Value::from(out))
+}
+
+/// A compiled expression.
+pub(super) struct Formula(Expression<'static, 'static>);
+
+impl Formula {
+    /// Compiles an expression; the error says what is wrong with it.
+    pub(super) fn new(source: &str) -> Result<Self, Cow<'static, str>> {
+        if source.len() > MAX_LENGTH {
+            return Err("the expression is longer than 4096 bytes".into());
+        }
+        let compiled = ENGINE.compile_expression_owned(source.to_owned());
+        let compiled = compiled.map_err(|error| -> Cow<'static, str> {
+            let detail = error.detail().unwrap_or("not understood");
+            format!("not an expression: {detail}").into()
+        })?;
+        for path in compiled.undeclared_variables(true) {
+            known(&path)?;
+        }
+        Ok(Self(compiled))
+    }
+
+    /// Evaluates it. The error is of the engine's kind, without its text,
+    /// which may quote values.
+    pub(super) fn eval(&self, scope: &Value) -> Result<Value, Cow<'static, str>> {
+        self.0
+            .eval(scope)
+            .map_err(|error| error.kind().to_string().into())
+    }
+}
+
+impl fmt::Debug for Formula {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Formula")
+    }
+}
+
+fn known(path: &str) -> Result<(), Cow<'static, str>> {
+    let mut steps = path.split('.');
+    let name = steps.next().unwrap_or_default();
+    let Some((_, fields)) = NAMES.iter().find(|(known, _)| *known == name) else {
+        let names: Vec<&str> = NAMES.iter().map(|(name, _)| *name).collect();
+        return Err(format!("unknown name `{name}`; there are {}", names.join(", ")).into());
+    };
+    match steps.next() {
+        None => Ok(()),
+        Some(_) if name == "data" => Ok(()),
+        Some(field) if fields.contains(&field) => Ok(()),
+        Some(field) if fields.is_empty() => {
+            Err(format!("`{name}` has no fields, so no `{field}`").into())
+        }
+        Some(field) => Err(format!(
+            "`{name}` has no field `{field}`; it has {}",
+            fields.join(", ")
+        )
+        .into()),
+    }
+}

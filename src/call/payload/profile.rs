@@ -1,0 +1,324 @@
+//! One profile: read, compiled, rendered, checked.
+
+use std::sync::LazyLock;
+
+use minijinja::Value as Scoped;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::error::{PayloadError, ProfileError};
+use super::redact::{self, Redact};
+use super::render::{self, Clear};
+use super::reserved::is_reserved;
+use super::scope::Scope;
+use super::tree::{self, Node, Object, Rules};
+use super::{BACKGROUND_LIMIT, IOS_LIMIT, Payload};
+use crate::call::event::{Device, Event, EventKind, Platform};
+use crate::call::time::Timestamp;
+
+/// How a cancel reaches an iOS app.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CancelMode {
+    /// Not by push; the app learns of it over its own connection.
+    #[default]
+    None,
+    /// As a second `VoIP` push, with every field of the ring and its UUID.
+    Voip,
+    /// As a background push to the device's ordinary token.
+    Background,
+}
+
+impl CancelMode {
+    /// The name in profiles.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Voip => "voip",
+            Self::Background => "background",
+        }
+    }
+}
+
+/// A profile as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Spec {
+    #[serde(default)]
+    about: String,
+    #[serde(default = "empty_object")]
+    aps: Value,
+    #[serde(default)]
+    ios_cancel: CancelMode,
+    #[serde(default)]
+    redact: Vec<String>,
+    #[serde(default)]
+    required: Vec<String>,
+    #[serde(default)]
+    uuids: Vec<String>,
+    example_data: Option<Map<String, Value>>,
+    ring: Trees,
+    cancel: Option<Trees>,
+}
+
+fn empty_object() -> Value {
+    Value::Object(Map::new())
+}
+
+/// One tree for both platforms, or one each.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Trees {
+    both: Option<Value>,
+    ios: Option<Value>,
+    android: Option<Value>,
+}
+
+/// What an event of one kind becomes on each platform.
+#[derive(Debug, Default)]
+struct Compiled {
+    ios: Option<Object>,
+    android: Option<Object>,
+}
+
+/// A payload profile, compiled once and rendered for every push.
+#[derive(Debug)]
+pub struct Profile {
+    name: String,
+    about: String,
+    source: Map<String, Value>,
+    aps: Option<Node>,
+    ios_cancel: CancelMode,
+    redact: Redact,
+    example_data: Option<Map<String, Value>>,
+    ring: Compiled,
+    cancel: Compiled,
+}
+
+impl Profile {
+    /// Reads a profile whose `extends` has been resolved.
+    pub(super) fn new(name: &str, source: Map<String, Value>) -> Result<Self, ProfileError> {
+        let spec: Spec = serde_path_to_error::deserialize(Value::Object(source.clone()))
+            .map_err(|e| ProfileError::new(name, e.path().to_string(), e.inner().to_string()))?;
+        let redact = Redact::new(&spec.redact).map_err(|field| {
+            let problem = format!(
+                "nothing called `{field}` to hide; there are {}",
+                redact::FIELDS
+            );
+            ProfileError::new(name, "redact", problem)
+        })?;
+        let mut rules = Rules {
+            required: &spec.required,
+            uuids: &spec.uuids,
+            seen: Vec::new(),
+        };
+        let ring = compile_trees(name, "ring", &spec.ring, &mut rules)?;
+        let cancel = spec.cancel.as_ref().map_or_else(
+            || Ok(Compiled::default()),
+            |trees| compile_trees(name, "cancel", trees, &mut rules),
+        )?;
+        for path in spec.required.iter().chain(&spec.uuids) {
+            if !rules.seen.contains(path) {
+                let problem = "no tree of this profile writes this key";
+                return Err(ProfileError::new(name, path, problem));
+            }
+        }
+        let profile = Self {
+            name: name.to_owned(),
+            aps: compile_aps(name, &spec.aps)?,
+            about: spec.about,
+            source,
+            ios_cancel: spec.ios_cancel,
+            redact,
+            example_data: spec.example_data,
+            ring,
+            cancel,
+        };
+        profile.check_shape()?;
+        Ok(profile)
+    }
+
+    /// What can be seen to be wrong without an event.
+    fn check_shape(&self) -> Result<(), ProfileError> {
+        let error =
+            |key: String, problem: &'static str| Err(ProfileError::new(&self.name, key, problem));
+        let (Some(ios), Some(android)) = (&self.ring.ios, &self.ring.android) else {
+            return error("ring".to_owned(), "needs `both`, or `ios` and `android`");
+        };
+        for (kind, tree) in [
+            ("ring", Some(android)),
+            ("cancel", self.cancel.android.as_ref()),
+        ] {
+            let reserved = tree.and_then(|tree| tree.names().find(|name| is_reserved(name)));
+            if let Some(key) = reserved {
+                let problem = "FCM reserves this key for itself; choose another name";
+                return error(format!("{kind}.android.{key}"), problem);
+            }
+        }
+        match (&self.cancel.ios, self.ios_cancel) {
+            (None, CancelMode::Voip | CancelMode::Background) => error(
+                "cancel.ios".to_owned(),
+                "`ios_cancel` pushes a cancel, so there must be one",
+            ),
+            (Some(cancel), CancelMode::Background) if cancel.writes("aps") => error(
+                "cancel.ios.aps".to_owned(),
+                "the worker writes the `aps` of a background push itself; leave it out",
+            ),
+            (Some(cancel), CancelMode::Voip) => match ios.names().find(|key| !cancel.writes(key)) {
+                Some(key) => error(
+                    format!("cancel.ios.{key}"),
+                    "a VoIP cancel must have every key of the ring, or the app rings a ghost",
+                ),
+                None => Ok(()),
+            },
+            (None | Some(_), CancelMode::None) | (Some(_), CancelMode::Background) => Ok(()),
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it is for, in a sentence; may be empty.
+    #[must_use]
+    pub fn about(&self) -> &str {
+        &self.about
+    }
+
+    /// How a cancel reaches an iOS app.
+    #[must_use]
+    pub const fn ios_cancel(&self) -> CancelMode {
+        self.ios_cancel
+    }
+
+    /// Whether a cancel is pushed to this platform at all.
+    #[must_use]
+    pub const fn pushes_cancel(&self, platform: Platform) -> bool {
+        match platform {
+            Platform::Ios => !matches!(self.ios_cancel, CancelMode::None),
+            Platform::Android => self.cancel.android.is_some(),
+            Platform::Unknown => false,
+        }
+    }
+
+    /// The most bytes that a payload may have.
+    #[must_use]
+    pub const fn limit(&self, platform: Platform, kind: EventKind) -> usize {
+        match (platform, kind, self.ios_cancel) {
+            (Platform::Ios, EventKind::Cancel, CancelMode::Background) => BACKGROUND_LIMIT,
+            (Platform::Ios, _, _) => IOS_LIMIT,
+            (Platform::Android | Platform::Unknown, _, _) => super::ANDROID_LIMIT,
+        }
+    }
+
+    pub(super) const fn source(&self) -> &Map<String, Value> {
+        &self.source
+    }
+
+    pub(super) const fn example_data(&self) -> Option<&Map<String, Value>> {
+        self.example_data.as_ref()
+    }
+
+    /// Renders the payload of an event for one of its devices at this moment.
+    ///
+    /// # Errors
+    /// There is none that the provider would take or the apps could read.
+    pub fn render(
+        &self,
+        event: &Event,
+        device: &Device,
+        now: Timestamp,
+    ) -> Result<Payload, PayloadError> {
+        let trees = match event.kind() {
+            EventKind::Ring => &self.ring,
+            EventKind::Cancel => &self.cancel,
+        };
+        let clear = || Clear {
+            call_uuid: event.call_uuid.to_string(),
+            expires_at: event.expires_at,
+        };
+        let scope = Scoped::from_object(Scope::new(event, device, now, &self.redact));
+        match device.platform {
+            Platform::Ios => {
+                let tree = trees.ios.as_ref().ok_or(PayloadError::NoCancel)?;
+                let limit = self.limit(Platform::Ios, event.kind());
+                let aps = self.aps_of(event.kind());
+                match &device.sealed {
+                    Some(sealed) => render::sealed_ios(aps, sealed, &clear(), &scope, limit),
+                    None => render::ios(aps, tree, &scope, limit),
+                }
+            }
+            Platform::Android => {
+                let tree = trees.android.as_ref().ok_or(PayloadError::NoCancel)?;
+                match &device.sealed {
+                    Some(sealed) => render::sealed_android(sealed, clear()),
+                    None => render::android(tree, &scope),
+                }
+            }
+            Platform::Unknown => Err(PayloadError::UnknownPlatform),
+        }
+    }
+
+    fn aps_of(&self, kind: EventKind) -> Option<&Node> {
+        match (kind, self.ios_cancel) {
+            (EventKind::Cancel, CancelMode::Background) => Some(&BACKGROUND_APS),
+            (EventKind::Ring | EventKind::Cancel, _) => self.aps.as_ref(),
+        }
+    }
+}
+
+/// Apple drops a background push without `content-available` ("Pushing
+/// background updates to your App"), so that one is not left to profiles.
+static BACKGROUND_APS: LazyLock<Node> = LazyLock::new(|| Node::Literal {
+    json: "{\"content-available\":1}".to_owned(),
+    text: String::new(),
+});
+
+fn compile_aps(name: &str, aps: &Value) -> Result<Option<Node>, ProfileError> {
+    match aps {
+        Value::Null => Ok(None),
+        Value::Object(_) => tree::compile(aps, &mut Rules::default())
+            .map(|object| Some(Node::Object(object)))
+            .map_err(|e| ProfileError::new(name, format!("aps.{}", e.path), e.problem)),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            let problem = "must be an object, or null for payloads without `aps`";
+            Err(ProfileError::new(name, "aps", problem))
+        }
+    }
+}
+
+fn compile_trees(
+    name: &str,
+    kind: &str,
+    trees: &Trees,
+    rules: &mut Rules<'_>,
+) -> Result<Compiled, ProfileError> {
+    if trees.both.is_some() && (trees.ios.is_some() || trees.android.is_some()) {
+        let problem = "has `both` beside a platform's own tree; write one or the other";
+        return Err(ProfileError::new(name, kind, problem));
+    }
+    let mut compile = |platform: &str, tree: &Option<Value>| {
+        let Some(tree) = tree.as_ref().or(trees.both.as_ref()) else {
+            return Ok(None);
+        };
+        let object = tree::compile(tree, rules).map_err(|e| {
+            ProfileError::new(name, format!("{kind}.{platform}.{}", e.path), e.problem)
+        })?;
+        if object.writes("aps") && (platform == "android" || trees.both.is_some()) {
+            let problem = "only Apple knows it: set `aps` of the profile, or of the tree `ios`";
+            return Err(ProfileError::new(
+                name,
+                format!("{kind}.{platform}.aps"),
+                problem,
+            ));
+        }
+        Ok(Some(object))
+    };
+    Ok(Compiled {
+        ios: compile("ios", &trees.ios)?,
+        android: compile("android", &trees.android)?,
+    })
+}
