@@ -57,7 +57,10 @@ impl Gate {
     /// Goes through. `false` if it is closed: nothing may be sent. Going
     /// through again is fine.
     pub fn pass(&self) -> bool {
-        match self.0.compare_exchange(OPEN, PASSED, Ordering::AcqRel, Ordering::Acquire) {
+        match self
+            .0
+            .compare_exchange(OPEN, PASSED, Ordering::AcqRel, Ordering::Acquire)
+        {
             Ok(_) => true,
             Err(state) => state == PASSED,
         }
@@ -65,7 +68,10 @@ impl Gate {
 
     /// Closes it. `false` if somebody went through already.
     pub fn close(&self) -> bool {
-        match self.0.compare_exchange(OPEN, CLOSED, Ordering::AcqRel, Ordering::Acquire) {
+        match self
+            .0
+            .compare_exchange(OPEN, CLOSED, Ordering::AcqRel, Ordering::Acquire)
+        {
             Ok(_) => true,
             Err(state) => state == CLOSED,
         }

@@ -61,7 +61,10 @@ impl Calls {
     /// Remembers each call for this long after it was first heard of.
     #[must_use]
     pub fn new(window: Duration) -> Self {
-        Self { window, state: Mutex::default() }
+        Self {
+            window,
+            state: Mutex::default(),
+        }
     }
 
     /// The call of this id.
@@ -83,7 +86,10 @@ impl Calls {
         let call = self.get(&event.call_id);
         {
             let mut facts = lock(&call.facts);
-            if facts.cancels.iter().any(|known| known.event_id == event.event_id)
+            if facts
+                .cancels
+                .iter()
+                .any(|known| known.event_id == event.event_id)
                 || facts.cancels.len() >= MAX_CANCELS
             {
                 return;
@@ -101,9 +107,13 @@ impl Calls {
             if !old && state.order.len() < MAX_CALLS {
                 return;
             }
-            let in_use =
-                state.calls.get(call_id).is_some_and(|call| Arc::strong_count(call) > 1);
-            let Some((_, call_id)) = state.order.pop_front() else { return };
+            let in_use = state
+                .calls
+                .get(call_id)
+                .is_some_and(|call| Arc::strong_count(call) > 1);
+            let Some((_, call_id)) = state.order.pop_front() else {
+                return;
+            };
             if in_use {
                 state.order.push_back((now, call_id));
                 return;
@@ -119,7 +129,11 @@ impl Call {
     /// names, or to all if it names none.
     pub fn cancelled(&self, device_id: &str, sent_at: Timestamp) -> Option<Arc<Event>> {
         let facts = lock(&self.facts);
-        facts.cancels.iter().find(|cancel| applies(cancel, device_id, sent_at)).map(Arc::clone)
+        facts
+            .cancels
+            .iter()
+            .find(|cancel| applies(cancel, device_id, sent_at))
+            .map(Arc::clone)
     }
 
     /// Waits until there is one.
@@ -139,9 +153,7 @@ impl Call {
     /// it is also to be pushed there.
     pub fn cancel_to_push(&self, device_id: &str, sent_at: Timestamp) -> Option<Arc<Event>> {
         let facts = lock(&self.facts);
-        let listed = |cancel: &&Arc<Event>| {
-            sent_at <= cancel.sent_at && lists(cancel, device_id)
-        };
+        let listed = |cancel: &&Arc<Event>| sent_at <= cancel.sent_at && lists(cancel, device_id);
         facts.cancels.iter().find(listed).map(Arc::clone)
     }
 
@@ -208,7 +220,10 @@ mod tests {
             "v": 1, "event": "cancel", "event_id": uuid::Uuid::new_v4(), "call_id": "c",
             "sent_at": sent_at, "devices": devices,
         });
-        let limits = Limits { ttl: Duration::from_secs(45), max_ttl: Duration::from_secs(120) };
+        let limits = Limits {
+            ttl: Duration::from_secs(45),
+            max_ttl: Duration::from_secs(120),
+        };
         Arc::new(Event::decode(event.to_string().as_bytes(), limits).unwrap())
     }
 
@@ -222,9 +237,20 @@ mod tests {
         calls.cancel(&cancel("2026-09-21T14:13:20Z", &[]));
         let call = calls.get(&"c".into());
         assert!(call.cancelled("d", at("2026-09-21T14:13:20Z")).is_some());
-        assert!(call.cancelled("d", at("2026-09-21T14:13:20.001Z")).is_none());
-        assert!(call.cancel_to_push("d", at("2026-09-21T14:13:20Z")).is_none());
-        assert!(calls.get(&"other".into()).cancelled("d", at("2026-09-21T14:13:20Z")).is_none());
+        assert!(
+            call.cancelled("d", at("2026-09-21T14:13:20.001Z"))
+                .is_none()
+        );
+        assert!(
+            call.cancel_to_push("d", at("2026-09-21T14:13:20Z"))
+                .is_none()
+        );
+        assert!(
+            calls
+                .get(&"other".into())
+                .cancelled("d", at("2026-09-21T14:13:20Z"))
+                .is_none()
+        );
     }
 
     #[tokio::test]
@@ -233,7 +259,10 @@ mod tests {
         calls.cancel(&cancel("2026-09-21T14:13:20Z", &["d1"]));
         let call = calls.get(&"c".into());
         assert!(call.cancelled("d1", at("2026-09-21T14:13:20Z")).is_some());
-        assert!(call.cancel_to_push("d1", at("2026-09-21T14:13:20Z")).is_some());
+        assert!(
+            call.cancel_to_push("d1", at("2026-09-21T14:13:20Z"))
+                .is_some()
+        );
         assert!(call.cancelled("d2", at("2026-09-21T14:13:20Z")).is_none());
     }
 
@@ -273,7 +302,10 @@ mod tests {
         tokio::time::advance(WINDOW * 2 + Duration::from_secs(1)).await;
         calls.get(&"tick".into());
         calls.get(&"tock".into());
-        assert_eq!(calls.get(&"held".into()).ring("d").await, Some(RingState::Accepted));
+        assert_eq!(
+            calls.get(&"held".into()).ring("d").await,
+            Some(RingState::Accepted)
+        );
         let sent = at("2026-09-21T14:13:20Z");
         assert!(calls.get(&"c".into()).cancelled("d", sent).is_none());
     }

@@ -24,7 +24,10 @@ impl Deadline {
     /// The deadline that falls on `at` when the wall clock now shows `now`.
     #[must_use]
     pub fn new(at: Timestamp, now: Timestamp) -> Self {
-        Self { at, instant: Instant::now() + at.since(now) }
+        Self {
+            at,
+            instant: Instant::now() + at.since(now),
+        }
     }
 
     /// On the wall clock.

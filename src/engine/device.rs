@@ -73,8 +73,11 @@ impl Dispatcher {
         self.once(taken, device, async |id| {
             let call = self.calls.get(&event.call_id);
             call.set_ring(&device.id, RingState::UnderWay);
-            let parcel =
-                Parcel { kind: PushKind::Call, token: &device.token, call: Some(&call) };
+            let parcel = Parcel {
+                kind: PushKind::Call,
+                token: &device.token,
+                call: Some(&call),
+            };
             let (result, unclear, mut receipts) = self.deliver(taken, device, id, &parcel).await;
             let state = match result {
                 PushResult::Accepted => RingState::Accepted,
@@ -86,7 +89,8 @@ impl Dispatcher {
             // way: nobody else knows, so the cancel is pushed from here.
             if state != RingState::NotSent
                 && let Some(cancel) = call.cancel_to_push(&device.id, event.sent_at)
-                && let Done::Final(_, more) = self.push_cancel(&cancel, &device.id, &taken.trace).await
+                && let Done::Final(_, more) =
+                    self.push_cancel(&cancel, &device.id, &taken.trace).await
             {
                 receipts.extend(more);
             }
@@ -96,11 +100,19 @@ impl Dispatcher {
     }
 
     /// Pushes a cancel to one of the devices that it lists.
-    async fn push_cancel(&self, cancel: &Arc<Event>, device: &str, trace: &Arc<TraceContext>) -> Done {
-        let listed = cancel.devices().iter().find_map(|entry| match &entry.device {
-            Ok(listed) if &*listed.id == device => Some(listed),
-            Ok(_) | Err(_) => None,
-        });
+    async fn push_cancel(
+        &self,
+        cancel: &Arc<Event>,
+        device: &str,
+        trace: &Arc<TraceContext>,
+    ) -> Done {
+        let listed = cancel
+            .devices()
+            .iter()
+            .find_map(|entry| match &entry.device {
+                Ok(listed) if &*listed.id == device => Some(listed),
+                Ok(_) | Err(_) => None,
+            });
         match listed {
             Some(listed) => {
                 let taken = Taken::now(Arc::clone(cancel), Arc::clone(trace), self.ring.max_ttl);
@@ -113,7 +125,9 @@ impl Dispatcher {
     /// Pushes a cancel to one device, once, if the phone may be ringing.
     pub(super) async fn cancel(&self, taken: &Taken, device: &Arc<Device>) -> Done {
         let direction = self.routes().find(taken.event.profile.as_ref(), device);
-        let mode = direction.as_ref().map_or(CancelMode::None, |direction| direction.cancel);
+        let mode = direction
+            .as_ref()
+            .map_or(CancelMode::None, |direction| direction.cancel);
         if device.platform == Platform::Ios && direction.is_ok() && mode == CancelMode::None {
             return Done::Nothing;
         }
@@ -141,7 +155,11 @@ impl Dispatcher {
                     .explained(Some(detail.to_owned()));
                 return (finding.result, self.report(taken, device, None, finding, 0));
             };
-            let parcel = Parcel { kind, token, call: None };
+            let parcel = Parcel {
+                kind,
+                token,
+                call: None,
+            };
             let (result, _, receipts) = self.deliver(taken, device, id, &parcel).await;
             (result, receipts)
         })
@@ -159,7 +177,10 @@ impl Dispatcher {
         let flight = match self.under_way.enter(&id) {
             Entered::First(flight) => flight,
             Entered::Second(landing) => {
-                return landing.wait().await.map_or(Done::Unfinished, Done::Elsewhere);
+                return landing
+                    .wait()
+                    .await
+                    .map_or(Done::Unfinished, Done::Elsewhere);
             }
         };
         if let Some(result) = self.finished.get(&id) {
@@ -185,7 +206,11 @@ impl Dispatcher {
             Err(none) => {
                 let finding = Finding::new(PushResult::Rejected, none.reason)
                     .explained(Some(none.detail.to_owned()));
-                return (finding.result, false, self.report(taken, device, None, finding, 0));
+                return (
+                    finding.result,
+                    false,
+                    self.report(taken, device, None, finding, 0),
+                );
             }
         };
         let trip = self.travel(taken, device, id, parcel, &direction).await;
@@ -194,11 +219,18 @@ impl Dispatcher {
             registered_at: device.registered_at,
             ordinary: parcel.kind == PushKind::Background,
         };
-        let Trip { route, environment, ending, finding } = trip;
+        let Trip {
+            route,
+            environment,
+            ending,
+            finding,
+        } = trip;
         let finding = finding.unwrap_or_else(|| judge(&ending, &route, facts));
         if let Some(verdict) = finding.token {
-            let labels =
-                TokenLabels { platform: device.platform.name(), verdict: verdict.name() };
+            let labels = TokenLabels {
+                platform: device.platform.name(),
+                verdict: verdict.name(),
+            };
             self.metrics.tokens.get_or_create(&labels).inc();
         }
         let token = finding.token.map(|verdict| {
@@ -254,7 +286,11 @@ impl Dispatcher {
                     finding: None,
                 };
             }
-            Way::Ios { choice, production, sandbox } => (*choice, production, sandbox),
+            Way::Ios {
+                choice,
+                production,
+                sandbox,
+            } => (*choice, production, sandbox),
         };
         let to = |environment| match environment {
             Environment::Production => Arc::clone(production),
@@ -262,13 +298,19 @@ impl Dispatcher {
         };
         let first = match choice {
             EnvironmentChoice::Only(environment) => environment,
-            EnvironmentChoice::Auto => {
-                self.environments.get(parcel.token).unwrap_or(Environment::Production)
-            }
+            EnvironmentChoice::Auto => self
+                .environments
+                .get(parcel.token)
+                .unwrap_or(Environment::Production),
         };
         let ending = to(first).lane.push(&job).await;
         if choice != EnvironmentChoice::Auto || !is_unknown_token(&ending) {
-            return Trip { route: to(first), environment: Some(first), ending, finding: None };
+            return Trip {
+                route: to(first),
+                environment: Some(first),
+                ending,
+                finding: None,
+            };
         }
         let second = first.other();
         job.second_guess = true;
@@ -279,13 +321,18 @@ impl Dispatcher {
             self.environments.insert(parcel.token.clone(), second);
         }
         let finding = undecided(&last);
-        Trip { route: to(second), environment: Some(second), ending: last, finding }
+        Trip {
+            route: to(second),
+            environment: Some(second),
+            ending: last,
+            finding,
+        }
     }
 
     /// Reports a device that cannot be pushed to.
     pub(super) fn reject(&self, taken: &Taken, bad: &BadDevice) -> Vec<Receipt> {
-        let finding = Finding::new(PushResult::Rejected, bad.reason)
-            .explained(Some(bad.error.to_string()));
+        let finding =
+            Finding::new(PushResult::Rejected, bad.reason).explained(Some(bad.error.to_string()));
         let outcome = PushOutcome {
             device_id: bad.id.clone(),
             app: bad.app.clone(),
@@ -343,7 +390,10 @@ impl Dispatcher {
     /// Counts, logs and publishes an outcome.
     fn publish_outcome(&self, taken: &Taken, outcome: PushOutcome) -> Vec<Receipt> {
         let platform = outcome.platform.name();
-        let known = outcome.app.as_ref().filter(|app| self.routes().apps.contains_key(*app));
+        let known = outcome
+            .app
+            .as_ref()
+            .filter(|app| self.routes().apps.contains_key(*app));
         let labels = PushLabels {
             app: known.map_or("unknown", |app| app).to_owned(),
             platform,
@@ -351,7 +401,11 @@ impl Dispatcher {
             result: outcome.result.name(),
         };
         self.metrics.pushes.get_or_create(&labels).inc();
-        observe(&self.metrics.push_seconds, platform, taken.instant.elapsed());
+        observe(
+            &self.metrics.push_seconds,
+            platform,
+            taken.instant.elapsed(),
+        );
         if outcome.result == PushResult::Accepted && outcome.event == EventKind::Ring {
             let age = outcome.at.since(taken.event.sent_at);
             observe(&self.metrics.event_age_seconds, platform, age);
@@ -378,7 +432,10 @@ fn render(
     direction
         .profile
         .render(event, device, now)
-        .map_err(|error: PayloadError| Refusal { reason: error.reason(), detail: error.to_string() })
+        .map_err(|error: PayloadError| Refusal {
+            reason: error.reason(),
+            detail: error.to_string(),
+        })
 }
 
 fn is_unknown_token(ending: &Ending) -> bool {

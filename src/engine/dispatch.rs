@@ -20,9 +20,7 @@ use super::settings::RingSettings;
 use crate::call::event::{
     Environment, Event, EventKind, MAX_PART, Part, PartNumber, Platform, split,
 };
-use crate::call::outcome::{
-    Outcomes, PushResult, Receipt, ReportBody, TraceContext, Unreachable,
-};
+use crate::call::outcome::{Outcomes, PushResult, Receipt, ReportBody, TraceContext, Unreachable};
 use crate::call::payload::CancelMode;
 use crate::call::secret::Secret;
 use crate::metrics::{EventLabels, Metrics};
@@ -118,7 +116,11 @@ impl Dispatcher {
             }
         };
         let kind = event.kind();
-        let taken = Taken::now(Arc::new(event), Arc::clone(&delivery.trace), self.ring.max_ttl);
+        let taken = Taken::now(
+            Arc::new(event),
+            Arc::clone(&delivery.trace),
+            self.ring.max_ttl,
+        );
         if kind == EventKind::Cancel {
             self.calls.cancel(&taken.event);
         } else {
@@ -141,7 +143,9 @@ impl Dispatcher {
     /// Learns of a cancel that was sent to every worker. What is not a cancel
     /// is skipped: whoever takes it from its queue reports it.
     pub fn learn(self: &Arc<Self>, body: &[u8]) {
-        let Ok(event) = Event::decode(body, self.ring.limits()) else { return };
+        let Ok(event) = Event::decode(body, self.ring.limits()) else {
+            return;
+        };
         if event.kind() != EventKind::Cancel {
             return;
         }
@@ -154,7 +158,8 @@ impl Dispatcher {
         // and a VoIP cancel comes from whoever has, and from nobody else.
         let taken = Taken::now(event, Arc::default(), self.ring.max_ttl);
         let this = Arc::clone(self);
-        self.tasks.spawn(async move { this.cancel_own_rings(&taken).await });
+        self.tasks
+            .spawn(async move { this.cancel_own_rings(&taken).await });
     }
 
     /// Waits for work that belongs to no message.
@@ -177,7 +182,11 @@ impl Dispatcher {
         };
         let settled = self.settle(taken, delivery).await;
         flight.land(settled);
-        if settled { Verdict::Settled } else { Verdict::Abandoned }
+        if settled {
+            Verdict::Settled
+        } else {
+            Verdict::Abandoned
+        }
     }
 
     /// Makes every device final and its reports safe.
@@ -251,7 +260,11 @@ impl Dispatcher {
             // No device at all (a cancel of the whole call) or only bad ones.
             return self.settle_once(taken, delivery).await;
         }
-        let bad = taken.event.devices().iter().filter_map(|entry| entry.device.as_ref().err());
+        let bad = taken
+            .event
+            .devices()
+            .iter()
+            .filter_map(|entry| entry.device.as_ref().err());
         let receipts: Vec<Receipt> = bad.flat_map(|bad| self.reject(taken, bad)).collect();
         if self.reports.settle(Platform::Unknown, receipts).await {
             Verdict::Split(parts)
@@ -261,7 +274,11 @@ impl Dispatcher {
     }
 
     async fn cancel_own_rings(&self, taken: &Taken) {
-        let devices = taken.event.devices().iter().filter_map(|entry| entry.device.as_ref().ok());
+        let devices = taken
+            .event
+            .devices()
+            .iter()
+            .filter_map(|entry| entry.device.as_ref().ok());
         let call = self.calls.get(&taken.event.call_id);
         let routes = self.routes();
         let own = devices
@@ -287,7 +304,10 @@ impl Dispatcher {
         if !late && !early {
             return;
         }
-        let mut warned = self.clock_warned.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut warned = self
+            .clock_warned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if warned.is_some_and(|at| at.elapsed() < CLOCK_WARNING) {
             return;
         }
@@ -296,19 +316,24 @@ impl Dispatcher {
         let age_ms = taken.at.millis().saturating_sub(event.sent_at.millis());
         if late {
             tracing::warn!(
-                call_id, age_ms,
+                call_id,
+                age_ms,
                 "a ring was over when it arrived: it waited in the queue, or the producer's clock is slow"
             );
         } else {
             tracing::warn!(
-                call_id, age_ms,
+                call_id,
+                age_ms,
                 "a ring was sent in the future: the producer's clock is fast, or this host's is slow"
             );
         }
     }
 
     fn count(&self, event: &'static str, result: &'static str) {
-        self.metrics.events.get_or_create(&EventLabels { event, result }).inc();
+        self.metrics
+            .events
+            .get_or_create(&EventLabels { event, result })
+            .inc();
     }
 }
 
@@ -325,7 +350,13 @@ impl Taken {
             clamped.expires_at = end;
             Arc::new(clamped)
         };
-        Self { event, deadline: Deadline::new(end, at), at, instant: Instant::now(), trace }
+        Self {
+            event,
+            deadline: Deadline::new(end, at),
+            at,
+            instant: Instant::now(),
+            trace,
+        }
     }
 }
 
@@ -362,6 +393,8 @@ pub async fn handle_whole(dispatcher: &Dispatcher, delivery: Delivery) -> Verdic
             .await
     }))
     .await;
-    let failed = handled.into_iter().find(|verdict| !matches!(verdict, Verdict::Settled));
+    let failed = handled
+        .into_iter()
+        .find(|verdict| !matches!(verdict, Verdict::Settled));
     failed.unwrap_or(Verdict::Settled)
 }

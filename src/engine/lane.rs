@@ -39,7 +39,9 @@ pub struct Lane {
 
 impl std::fmt::Debug for Lane {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lane").field("labels", &self.labels).finish_non_exhaustive()
+        f.debug_struct("Lane")
+            .field("labels", &self.labels)
+            .finish_non_exhaustive()
     }
 }
 
@@ -136,7 +138,14 @@ impl Lane {
         metrics: Metrics,
     ) -> Self {
         metrics.lane_paused.get_or_create(&labels).set(0);
-        Self { labels, client, permits, pause: Pause::default(), retry, metrics }
+        Self {
+            labels,
+            client,
+            permits,
+            pause: Pause::default(),
+            retry,
+            metrics,
+        }
     }
 
     /// App, platform and environment.
@@ -195,7 +204,11 @@ impl Lane {
         {
             self.judge(answer.class, answer.reason.as_deref());
         }
-        Ending { end, attempts: course.attempts, unclear: course.unclear }
+        Ending {
+            end,
+            attempts: course.attempts,
+            unclear: course.unclear,
+        }
     }
 
     /// One attempt, or the reason why there is none.
@@ -233,7 +246,10 @@ impl Lane {
 
     fn may_go_on(&self, job: &Job<'_>, course: &mut Course) -> Result<(), End> {
         if let Some(watch) = &job.cancel
-            && watch.call.cancelled(watch.device_id, watch.sent_at).is_some()
+            && watch
+                .call
+                .cancelled(watch.device_id, watch.sent_at)
+                .is_some()
         {
             return Err(End::Cancelled(course.last.take()));
         }
@@ -268,7 +284,11 @@ impl Lane {
             }
         };
         Some(answer.unwrap_or_else(|_| {
-            let class = if gate.passed() { Class::Unclear } else { Class::NotProcessed };
+            let class = if gate.passed() {
+                Class::Unclear
+            } else {
+                Class::NotProcessed
+            };
             Answer::new(class).because("timeout")
         }))
     }
@@ -285,7 +305,10 @@ impl Lane {
             | Class::OwnFault
             | Class::Unknown => Next::End(End::Answered(answer)),
             Class::StaleCredential if course.renewed => {
-                let answer = Answer { class: Class::CredentialFault, ..answer };
+                let answer = Answer {
+                    class: Class::CredentialFault,
+                    ..answer
+                };
                 Next::End(End::Answered(answer))
             }
             Class::StaleCredential => {
@@ -318,23 +341,29 @@ impl Lane {
             return Next::End(self.out_of_time(Some(answer)));
         }
         course.last = Some(answer);
-        Next::Wait { until: now + pause.max(asked) }
+        Next::Wait {
+            until: now + pause.max(asked),
+        }
     }
 
     /// Ends a job whose time is up by what it last waited for.
     fn out_of_time(&self, last: Option<Answer>) -> End {
         match last {
-            Some(answer) if answer.class == Class::SigningThrottled => {
-                End::Answered(Answer { class: Class::CredentialFault, ..answer })
-            }
+            Some(answer) if answer.class == Class::SigningThrottled => End::Answered(Answer {
+                class: Class::CredentialFault,
+                ..answer
+            }),
             last => End::Expired(last),
         }
     }
 
     fn note(&self, job: &Job<'_>, answer: &Answer, started: Instant) {
         let platform = self.labels.platform;
-        let labels =
-            AttemptLabels { app: self.labels.app.clone(), platform, class: answer.class.name() };
+        let labels = AttemptLabels {
+            app: self.labels.app.clone(),
+            platform,
+            class: answer.class.name(),
+        };
         self.metrics.attempts.get_or_create(&labels).inc();
         observe(&self.metrics.provider_seconds, platform, started.elapsed());
         tracing::debug!(
@@ -346,20 +375,32 @@ impl Lane {
     /// Tells the lane how a push ended, so that it pauses or resumes.
     fn judge(&self, class: Class, reason: Option<&str>) {
         let paused = self.metrics.lane_paused.get_or_create(&self.labels);
-        let LaneLabels { app, platform, environment } = &self.labels;
+        let LaneLabels {
+            app,
+            platform,
+            environment,
+        } = &self.labels;
         match self.pause.record(class) {
             Change::None => {}
             Change::Paused => {
                 paused.set(1);
                 tracing::error!(
-                    app, platform, environment, reason,
+                    app,
+                    platform,
+                    environment,
+                    reason,
                     "lane paused: credentials were refused several times in a row; check key, team, \
                      topic or service account, then send SIGHUP; one ring is tried now and then"
                 );
             }
             Change::Resumed => {
                 paused.set(0);
-                tracing::warn!(app, platform, environment, "lane resumed: a push was accepted");
+                tracing::warn!(
+                    app,
+                    platform,
+                    environment,
+                    "lane resumed: a push was accepted"
+                );
             }
         }
     }
@@ -368,7 +409,9 @@ impl Lane {
         let gauge = self
             .metrics
             .in_flight
-            .get_or_create(&PlatformLabel { platform: self.labels.platform })
+            .get_or_create(&PlatformLabel {
+                platform: self.labels.platform,
+            })
             .clone();
         gauge.inc();
         InFlight(gauge)
@@ -387,7 +430,10 @@ impl Drop for InFlight {
 async fn cancelled(job: &Job<'_>) {
     match &job.cancel {
         Some(watch) => {
-            watch.call.cancellation(watch.device_id, watch.sent_at).await;
+            watch
+                .call
+                .cancellation(watch.device_id, watch.sent_at)
+                .await;
         }
         None => std::future::pending().await,
     }

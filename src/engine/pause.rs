@@ -22,8 +22,14 @@ pub struct Pause {
 
 #[derive(Debug)]
 enum State {
-    Running { faults: u32 },
-    Paused { wait: Duration, probe_at: Instant, since: Instant },
+    Running {
+        faults: u32,
+    },
+    Paused {
+        wait: Duration,
+        probe_at: Instant,
+        since: Instant,
+    },
 }
 
 impl Default for State {

@@ -69,8 +69,15 @@ impl Route {
     /// A way over this lane.
     #[must_use]
     pub fn new(lane: Lane, brake: Arc<Brake>, metrics: Metrics) -> Self {
-        metrics.token_brake.get_or_create(lane.labels()).set(i64::from(brake.is_on()));
-        Self { lane, brake, metrics }
+        metrics
+            .token_brake
+            .get_or_create(lane.labels())
+            .set(i64::from(brake.is_on()));
+        Self {
+            lane,
+            brake,
+            metrics,
+        }
     }
 
     /// Counts an accepted push to this token.
@@ -89,21 +96,32 @@ impl Route {
     }
 
     fn brake_changed(&self, change: Change) {
-        let LaneLabels { app, platform, environment } = self.lane.labels();
+        let LaneLabels {
+            app,
+            platform,
+            environment,
+        } = self.lane.labels();
         let gauge = self.metrics.token_brake.get_or_create(self.lane.labels());
         match change {
             Change::None => {}
             Change::On => {
                 gauge.set(1);
                 tracing::warn!(
-                    app, platform, environment,
+                    app,
+                    platform,
+                    environment,
                     "token brake on: the share of bad tokens jumped, every verdict is suspect now; \
                      check the environment, the bundle id and the key before deleting any token"
                 );
             }
             Change::Off => {
                 gauge.set(0);
-                tracing::warn!(app, platform, environment, "token brake off: verdicts count again");
+                tracing::warn!(
+                    app,
+                    platform,
+                    environment,
+                    "token brake off: verdicts count again"
+                );
             }
         }
     }
@@ -181,13 +199,20 @@ impl Routes {
                 (Way::Android(Arc::clone(android)), CancelMode::None)
             }
         };
-        Ok(Direction { way, profile: Arc::clone(profile), cancel })
+        Ok(Direction {
+            way,
+            profile: Arc::clone(profile),
+            cancel,
+        })
     }
 
     /// Every route, for readiness, ticks and the status page.
     pub fn all(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.apps.values().flat_map(|app| {
-            let ios = app.ios.iter().flat_map(|ios| [&ios.production, &ios.sandbox]);
+            let ios = app
+                .ios
+                .iter()
+                .flat_map(|ios| [&ios.production, &ios.sandbox]);
             ios.chain(app.android.iter())
         })
     }

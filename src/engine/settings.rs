@@ -20,7 +20,10 @@ pub struct RingSettings {
 
 impl Default for RingSettings {
     fn default() -> Self {
-        Self { ttl: Duration::from_secs(45), max_ttl: Duration::from_secs(120) }
+        Self {
+            ttl: Duration::from_secs(45),
+            max_ttl: Duration::from_secs(120),
+        }
     }
 }
 
@@ -28,7 +31,10 @@ impl RingSettings {
     /// For the decoder.
     #[must_use]
     pub const fn limits(self) -> Limits {
-        Limits { ttl: self.ttl, max_ttl: self.max_ttl }
+        Limits {
+            ttl: self.ttl,
+            max_ttl: self.max_ttl,
+        }
     }
 
     /// How long anything about a ring is remembered: its longest life and
@@ -70,7 +76,10 @@ pub struct RetrySettings {
 
 impl Default for RetrySettings {
     fn default() -> Self {
-        Self { initial: Duration::from_millis(200), max: Duration::from_secs(2) }
+        Self {
+            initial: Duration::from_millis(200),
+            max: Duration::from_secs(2),
+        }
     }
 }
 
@@ -105,7 +114,11 @@ pub struct TokenSettings {
 
 impl Default for TokenSettings {
     fn default() -> Self {
-        Self { brake_window: Duration::from_secs(300), brake_min_samples: 50, brake_share: 0.2 }
+        Self {
+            brake_window: Duration::from_secs(300),
+            brake_min_samples: 50,
+            brake_share: 0.2,
+        }
     }
 }
 
@@ -138,13 +151,27 @@ mod tests {
 
     #[test]
     fn what_cannot_work_is_named_by_its_key() {
-        let ring = RingSettings { ttl: Duration::from_secs(200), ..RingSettings::default() };
+        let ring = RingSettings {
+            ttl: Duration::from_secs(200),
+            ..RingSettings::default()
+        };
         assert!(ring.validate().unwrap_err().starts_with("ring.max_ttl:"));
-        let retry = RetrySettings { initial: Duration::ZERO, ..RetrySettings::default() };
+        let retry = RetrySettings {
+            initial: Duration::ZERO,
+            ..RetrySettings::default()
+        };
         assert!(retry.validate().unwrap_err().starts_with("retry.initial:"));
         for brake_share in [0.0, 1.1, f64::NAN] {
-            let tokens = TokenSettings { brake_share, ..TokenSettings::default() };
-            assert!(tokens.validate().unwrap_err().starts_with("tokens.brake_share:"));
+            let tokens = TokenSettings {
+                brake_share,
+                ..TokenSettings::default()
+            };
+            assert!(
+                tokens
+                    .validate()
+                    .unwrap_err()
+                    .starts_with("tokens.brake_share:")
+            );
         }
     }
 }

@@ -35,21 +35,30 @@ pub struct Step {
 
 pub fn step(class: Class, reason: &str) -> Step {
     let answer = Answer::new(class).because(reason);
-    Step { wait: Duration::ZERO, delay: Duration::from_millis(5), answer }
+    Step {
+        wait: Duration::ZERO,
+        delay: Duration::from_millis(5),
+        answer,
+    }
 }
 
 pub fn accepted() -> Step {
-    let answer = Answer { provider_id: Some("id".into()), ..Answer::new(Class::Accepted) };
-    Step { wait: Duration::ZERO, delay: Duration::from_millis(5), answer }
+    let answer = Answer {
+        provider_id: Some("id".into()),
+        ..Answer::new(Class::Accepted)
+    };
+    Step {
+        wait: Duration::ZERO,
+        delay: Duration::from_millis(5),
+        answer,
+    }
 }
 
 /// One attempt as a provider saw it.
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub id: uuid::Uuid,
-    pub token: String,
     pub at: Instant,
-    pub deadline: Timestamp,
     pub time_left: Duration,
 }
 
@@ -67,7 +76,12 @@ impl Provider {
     }
 
     pub fn times(&self) -> Vec<Instant> {
-        self.seen.lock().unwrap().iter().map(|seen| seen.at).collect()
+        self.seen
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|seen| seen.at)
+            .collect()
     }
 
     pub fn count(&self) -> usize {
@@ -78,7 +92,12 @@ impl Provider {
 impl PushClient for Provider {
     fn send<'a>(&'a self, attempt: Attempt<'a>) -> BoxFuture<'a, Answer> {
         let token = attempt.token.expose().to_owned();
-        let next = self.steps.lock().unwrap().get_mut(&token).and_then(VecDeque::pop_front);
+        let next = self
+            .steps
+            .lock()
+            .unwrap()
+            .get_mut(&token)
+            .and_then(VecDeque::pop_front);
         let step = next.unwrap_or_else(accepted);
         async move {
             sleep(step.wait).await;
@@ -87,9 +106,7 @@ impl PushClient for Provider {
             }
             self.seen.lock().unwrap().push(Seen {
                 id: attempt.id,
-                token,
                 at: Instant::now(),
-                deadline: attempt.deadline,
                 time_left: attempt.time_left,
             });
             sleep(step.delay).await;
@@ -148,12 +165,20 @@ impl Bench {
         let android = Arc::new(Provider::default());
         let metrics = Metrics::default();
         let route = |platform, environment, client: &Arc<Provider>| {
-            let labels = LaneLabels { app: "app".into(), platform, environment };
+            let labels = LaneLabels {
+                app: "app".into(),
+                platform,
+                environment,
+            };
             let permits = Arc::new(Semaphore::new(permits));
             let client = Arc::clone(client) as Arc<dyn PushClient>;
             let retry = RetrySettings::default();
             let lane = Lane::new(labels, client, permits, retry, metrics.clone());
-            Arc::new(Route::new(lane, Arc::new(Brake::new(tokens)), metrics.clone()))
+            Arc::new(Route::new(
+                lane,
+                Arc::new(Brake::new(tokens)),
+                metrics.clone(),
+            ))
         };
         let app = App {
             profile: "plain".into(),
@@ -165,34 +190,53 @@ impl Bench {
             }),
             android: Some(route("android", "", &android)),
         };
-        let routes =
-            Routes { apps: [("app".into(), app)].into(), profiles: Profiles::built_in() };
+        let routes = Routes {
+            apps: [("app".into(), app)].into(),
+            profiles: Profiles::built_in().unwrap(),
+        };
         let sink = Arc::new(Sink::default());
         let reports = Arc::clone(&sink) as Arc<dyn Outcomes>;
-        let dispatcher =
-            Dispatcher::new(RingSettings::default(), routes, reports, metrics.clone());
-        Self { ios, sandbox, android, sink, metrics, dispatcher: Arc::new(dispatcher) }
+        let dispatcher = Dispatcher::new(RingSettings::default(), routes, reports, metrics.clone());
+        Self {
+            ios,
+            sandbox,
+            android,
+            sink,
+            metrics,
+            dispatcher: Arc::new(dispatcher),
+        }
     }
 
     pub async fn handle(&self, platform: Platform, event: &Value) -> Verdict {
-        self.dispatcher.handle(delivery(Source::Platform(platform), event)).await
+        self.dispatcher
+            .handle(delivery(Source::Platform(platform), event))
+            .await
     }
 
     /// Bodies of all reports so far.
     pub fn reports(&self) -> Vec<Value> {
         let reports = self.sink.0.lock().unwrap();
-        reports.iter().map(|r| serde_json::from_slice(&r.to_json().unwrap()).unwrap()).collect()
+        reports
+            .iter()
+            .map(|r| serde_json::from_slice(&r.to_json().unwrap()).unwrap())
+            .collect()
     }
 
     /// Those of a type.
     pub fn of(&self, kind: &str) -> Vec<Value> {
-        self.reports().into_iter().filter(|report| report["type"] == kind).collect()
+        self.reports()
+            .into_iter()
+            .filter(|report| report["type"] == kind)
+            .collect()
     }
 
     /// `result` and `reason` of the outcomes.
     pub fn results(&self) -> Vec<(String, String)> {
         let word = |value: &Value| value.as_str().unwrap_or("-").to_owned();
-        self.of("push").iter().map(|push| (word(&push["result"]), word(&push["reason"]))).collect()
+        self.of("push")
+            .iter()
+            .map(|push| (word(&push["result"]), word(&push["reason"])))
+            .collect()
     }
 }
 

@@ -19,13 +19,18 @@ fn pair(result: &str, reason: &str) -> (String, String) {
 #[tokio::test(start_paused = true)]
 async fn every_device_of_an_event_rings_and_is_reported() {
     let bench = Bench::new();
-    let verdict = bench.handle(Ios, &ring(30_000, &[ios("aa"), ios("bb")])).await;
+    let verdict = bench
+        .handle(Ios, &ring(30_000, &[ios("aa"), ios("bb")]))
+        .await;
     assert!(matches!(verdict, Verdict::Settled));
     let pushes = bench.of("push");
     assert_eq!(pushes.len(), 2);
     for push in &pushes {
         assert_eq!(push["result"], "accepted");
-        assert_eq!((push["attempts"].as_u64(), push["environment"].as_str()), (Some(1), Some("production")));
+        assert_eq!(
+            (push["attempts"].as_u64(), push["environment"].as_str()),
+            (Some(1), Some("production"))
+        );
     }
     assert!(bench.of("call").is_empty());
 }
@@ -33,24 +38,39 @@ async fn every_device_of_an_event_rings_and_is_reported() {
 #[tokio::test(start_paused = true)]
 async fn one_bad_device_is_rejected_and_the_others_ring() {
     let bench = Bench::new();
-    let devices = [ios("not hex"), ios("aa"), json!({"id": "x", "platform": "ios", "app": "none", "token": "aa"})];
+    let devices = [
+        ios("not hex"),
+        ios("aa"),
+        json!({"id": "x", "platform": "ios", "app": "none", "token": "aa"}),
+    ];
     bench.handle(Ios, &ring(30_000, &devices)).await;
     let mut results = bench.results();
     results.sort();
     assert_eq!(
         results,
-        [pair("accepted", "-"), pair("rejected", "invalid_token"), pair("rejected", "unknown_app")]
+        [
+            pair("accepted", "-"),
+            pair("rejected", "invalid_token"),
+            pair("rejected", "unknown_app")
+        ]
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_ring_that_reached_nobody_is_unreachable() {
     let bench = Bench::new();
-    bench.ios.script("aa", [step(Class::DeadToken, "Unregistered")]);
-    bench.handle(Ios, &ring(30_000, &[ios("aa"), ios("zz")])).await;
+    bench
+        .ios
+        .script("aa", [step(Class::DeadToken, "Unregistered")]);
+    bench
+        .handle(Ios, &ring(30_000, &[ios("aa"), ios("zz")]))
+        .await;
     let call = &bench.of("call")[0];
     assert_eq!(call["results"], json!({"dead_token": 1, "rejected": 1}));
-    assert_eq!((call["devices"].as_u64(), call["platform"].as_str()), (Some(2), Some("ios")));
+    assert_eq!(
+        (call["devices"].as_u64(), call["platform"].as_str()),
+        (Some(2), Some("ios"))
+    );
     assert_eq!(call["callee"], json!({"id": "bob"}));
 }
 
@@ -71,18 +91,28 @@ async fn trouble_is_retried_with_the_same_id_until_it_is_accepted() {
     assert_eq!(bench.of("push")[0]["attempts"], 4);
     let seen = bench.ios.seen.lock().unwrap().clone();
     assert!(seen.iter().all(|attempt| attempt.id == seen[0].id));
-    assert!(seen.windows(2).all(|w| w[1].time_left < w[0].time_left), "recomputed per attempt");
+    assert!(
+        seen.windows(2).all(|w| w[1].time_left < w[0].time_left),
+        "recomputed per attempt"
+    );
     assert!(seen[1].at - seen[0].at >= Duration::from_millis(200));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_provider_that_hangs_is_reported_within_a_second_of_the_deadline() {
     let bench = Bench::new();
-    let hang = Step { delay: Duration::from_secs(3600), ..accepted() };
+    let hang = Step {
+        delay: Duration::from_secs(3600),
+        ..accepted()
+    };
     bench.ios.script("aa", [hang]);
     let start = Instant::now();
     bench.handle(Ios, &ring(5_000, &[ios("aa")])).await;
-    assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(6),
+        "{:?}",
+        start.elapsed()
+    );
     assert_eq!(bench.results(), [pair("expired", "timeout")]);
 }
 
@@ -93,7 +123,11 @@ async fn what_was_provably_not_processed_is_repeated_at_once_and_then_with_a_pau
     bench.ios.script("aa", [refused(), refused()]);
     bench.handle(Ios, &ring(30_000, &[ios("aa")])).await;
     let times = bench.ios.times();
-    assert!(times[1] - times[0] < Duration::from_millis(10), "{:?}", times[1] - times[0]);
+    assert!(
+        times[1] - times[0] < Duration::from_millis(10),
+        "{:?}",
+        times[1] - times[0]
+    );
     assert!(times[2] - times[1] >= Duration::from_millis(200));
 }
 
@@ -131,7 +165,10 @@ async fn a_renewed_credential_is_tried_once_and_then_it_is_a_fault() {
     bench.handle(Ios, &ring(30_000, &[ios("bb")])).await;
     assert_eq!(
         bench.results(),
-        [pair("accepted", "-"), pair("credential_fault", "ExpiredProviderToken")]
+        [
+            pair("accepted", "-"),
+            pair("credential_fault", "ExpiredProviderToken")
+        ]
     );
 }
 
@@ -142,8 +179,16 @@ async fn too_many_signatures_back_off_from_a_second_and_end_as_a_credential_faul
     bench.ios.script("aa", (0..50).map(|_| throttled()));
     bench.handle(Ios, &ring(5_000, &[ios("aa")])).await;
     let times = bench.ios.times();
-    assert!(times.windows(2).all(|w| w[1] - w[0] >= Duration::from_secs(1)), "{times:?}");
-    assert_eq!(bench.results(), [pair("credential_fault", "TooManyProviderTokenUpdates")]);
+    assert!(
+        times
+            .windows(2)
+            .all(|w| w[1] - w[0] >= Duration::from_secs(1)),
+        "{times:?}"
+    );
+    assert_eq!(
+        bench.results(),
+        [pair("credential_fault", "TooManyProviderTokenUpdates")]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -181,7 +226,7 @@ async fn without_an_access_token_a_ring_waits_for_one_to_its_deadline_and_counts
     };
     bench.dispatcher.set_routes(super::routes::Routes {
         apps: [("app".into(), app)].into(),
-        profiles: crate::call::payload::Profiles::built_in(),
+        profiles: crate::call::payload::Profiles::built_in().unwrap(),
     });
     bench.handle(Android, &ring(6_000, &[android("t")])).await;
     assert_eq!(bench.results(), [pair("expired", "oauth_unavailable")]);
@@ -193,7 +238,10 @@ async fn five_credential_faults_pause_the_lane_and_cost_the_other_lanes_nothing(
     let bench = Bench::new();
     for n in 0..6 {
         let token = format!("{n:02x}");
-        bench.ios.script(&token, [step(Class::CredentialFault, "InvalidProviderToken")]);
+        bench.ios.script(
+            &token,
+            [step(Class::CredentialFault, "InvalidProviderToken")],
+        );
         bench.handle(Ios, &ring(30_000, &[ios(&token)])).await;
     }
     assert_eq!(bench.ios.count(), 5);
@@ -203,7 +251,10 @@ async fn five_credential_faults_pause_the_lane_and_cost_the_other_lanes_nothing(
     advance(Duration::from_millis(1_001)).await;
     bench.handle(Ios, &ring(30_000, &[ios("aa")])).await;
     bench.handle(Ios, &ring(30_000, &[ios("bb")])).await;
-    assert_eq!(bench.results()[7..], [pair("accepted", "-"), pair("accepted", "-")]);
+    assert_eq!(
+        bench.results()[7..],
+        [pair("accepted", "-"), pair("accepted", "-")]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -214,7 +265,10 @@ async fn no_permit_is_held_while_a_retry_sleeps() {
     bench.ios.script("aa", [busy]);
     let (first, second) = (ring(30_000, &[ios("aa")]), ring(2_000, &[ios("bb")]));
     tokio::join!(bench.handle(Ios, &first), bench.handle(Ios, &second));
-    assert_eq!(bench.results(), [pair("accepted", "-"), pair("accepted", "-")]);
+    assert_eq!(
+        bench.results(),
+        [pair("accepted", "-"), pair("accepted", "-")]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -228,7 +282,10 @@ async fn a_duplicate_in_flight_joins_and_a_later_one_is_not_pushed_again() {
         bench.handle(Ios, &event),
         bench.handle(Ios, &other)
     );
-    assert!(matches!(all, (Verdict::Settled, Verdict::Settled, Verdict::Settled)));
+    assert!(matches!(
+        all,
+        (Verdict::Settled, Verdict::Settled, Verdict::Settled)
+    ));
     assert!(matches!(bench.handle(Ios, &event).await, Verdict::Settled));
     assert_eq!((bench.ios.count(), bench.of("push").len()), (1, 1));
 }
@@ -240,7 +297,10 @@ async fn a_cancel_that_came_first_stops_the_ring_before_it_is_sent() {
     bench.dispatcher.learn(cancel(&[]).to_string().as_bytes());
     bench.handle(Ios, &event).await;
     assert_eq!(bench.results(), [pair("cancelled", "caller_cancelled")]);
-    assert_eq!((bench.of("push")[0]["attempts"].as_u64(), bench.ios.count()), (Some(0), 0));
+    assert_eq!(
+        (bench.of("push")[0]["attempts"].as_u64(), bench.ios.count()),
+        (Some(0), 0)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -255,7 +315,11 @@ async fn a_cancel_wakes_a_sleeping_retry() {
         sleep(Duration::from_secs(1)).await;
         bench.dispatcher.learn(cancel(&[]).to_string().as_bytes());
     });
-    assert!(start.elapsed() < Duration::from_millis(1_100), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_millis(1_100),
+        "{:?}",
+        start.elapsed()
+    );
     assert_eq!(bench.results(), [pair("cancelled", "caller_cancelled")]);
     assert_eq!(bench.of("push")[0]["attempts"], 1);
 }
@@ -263,9 +327,15 @@ async fn a_cancel_wakes_a_sleeping_retry() {
 #[tokio::test(start_paused = true)]
 async fn a_push_that_waits_for_its_turn_is_taken_back_and_one_under_way_is_not_repeated() {
     let bench = Bench::new();
-    let waiting = Step { wait: Duration::from_secs(3), ..accepted() };
+    let waiting = Step {
+        wait: Duration::from_secs(3),
+        ..accepted()
+    };
     bench.ios.script("aa", [waiting]);
-    let lost = Step { delay: Duration::from_secs(3), ..step(Class::Unclear, "connection") };
+    let lost = Step {
+        delay: Duration::from_secs(3),
+        ..step(Class::Unclear, "connection")
+    };
     bench.ios.script("bb", [lost]);
     let event = ring(30_000, &[ios("aa"), ios("bb")]);
     tokio::join!(bench.handle(Ios, &event), async {
@@ -274,14 +344,26 @@ async fn a_push_that_waits_for_its_turn_is_taken_back_and_one_under_way_is_not_r
     });
     let mut results = bench.results();
     results.sort();
-    assert_eq!(results, [pair("cancelled", "caller_cancelled"), pair("cancelled", "connection")]);
+    assert_eq!(
+        results,
+        [
+            pair("cancelled", "caller_cancelled"),
+            pair("cancelled", "connection")
+        ]
+    );
     assert_eq!(bench.ios.count(), 1, "only the one that was under way");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_ring_accepted_after_its_cancel_is_cancelled_on_the_phone_once() {
     let bench = Bench::new();
-    bench.android.script("t", [Step { delay: Duration::from_secs(3), ..accepted() }]);
+    bench.android.script(
+        "t",
+        [Step {
+            delay: Duration::from_secs(3),
+            ..accepted()
+        }],
+    );
     let event = ring(30_000, &[android("t")]);
     let stop = cancel(&[android("t")]);
     let never_rang = cancel(&[android("u")]);
@@ -293,7 +375,10 @@ async fn a_ring_accepted_after_its_cancel_is_cancelled_on_the_phone_once() {
     });
     assert_eq!(bench.android.count(), 2);
     let pushes: Vec<Value> = bench.of("push");
-    let events: Vec<_> = pushes.iter().map(|p| p["event"].as_str().unwrap()).collect();
+    let events: Vec<_> = pushes
+        .iter()
+        .map(|p| p["event"].as_str().unwrap())
+        .collect();
     assert_eq!(events, ["ring", "cancel"]);
     bench.handle(Android, &never_rang).await;
     assert_eq!(bench.android.count(), 3, "another worker may have rung it");
@@ -303,7 +388,9 @@ async fn a_ring_accepted_after_its_cancel_is_cancelled_on_the_phone_once() {
 async fn a_cancel_is_not_pushed_to_a_phone_that_got_nothing_nor_to_ios_in_mode_none() {
     let bench = Bench::new();
     let event = ring(30_000, &[android("t")]);
-    bench.dispatcher.learn(cancel(&[android("t")]).to_string().as_bytes());
+    bench
+        .dispatcher
+        .learn(cancel(&[android("t")]).to_string().as_bytes());
     bench.handle(Android, &event).await;
     bench.handle(Android, &cancel(&[android("t")])).await;
     bench.handle(Ios, &cancel(&[ios("aa")])).await;
@@ -330,11 +417,17 @@ async fn a_dead_token_is_dead_unless_the_app_registered_since() {
     bench.handle(Ios, &ring(30_000, &[with("bb")])).await;
     assert_eq!(
         bench.results(),
-        [pair("dead_token", "Unregistered"), pair("rejected", "Unregistered")]
+        [
+            pair("dead_token", "Unregistered"),
+            pair("rejected", "Unregistered")
+        ]
     );
     let tokens = bench.of("token");
     assert_eq!(tokens.len(), 1);
-    assert_eq!((tokens[0]["verdict"].as_str(), tokens[0]["token"].as_str()), (Some("dead"), Some("aa")));
+    assert_eq!(
+        (tokens[0]["verdict"].as_str(), tokens[0]["token"].as_str()),
+        (Some("dead"), Some("aa"))
+    );
     assert_eq!(tokens[0]["provider_timestamp"], "2026-01-02T00:00:00.000Z");
 }
 
@@ -342,7 +435,9 @@ async fn a_dead_token_is_dead_unless_the_app_registered_since() {
 async fn an_unknown_token_is_dead_only_while_others_get_through() {
     let bench = Bench::new();
     for token in ["aa", "cc"] {
-        bench.ios.script(token, [step(Class::BadToken, "BadDeviceToken")]);
+        bench
+            .ios
+            .script(token, [step(Class::BadToken, "BadDeviceToken")]);
     }
     for token in ["aa", "bb", "cc"] {
         bench.handle(Ios, &ring(30_000, &[ios(token)])).await;
@@ -359,19 +454,32 @@ async fn an_unknown_token_is_dead_only_while_others_get_through() {
 
 #[tokio::test(start_paused = true)]
 async fn the_brake_turns_every_verdict_into_suspect() {
-    let bench = Bench::with(TokenSettings { brake_min_samples: 5, ..TokenSettings::default() }, 9);
+    let bench = Bench::with(
+        TokenSettings {
+            brake_min_samples: 5,
+            ..TokenSettings::default()
+        },
+        9,
+    );
     for n in 0..8 {
         let token = format!("{n:02x}");
-        bench.ios.script(&token, [step(Class::DeadToken, "Unregistered")]);
+        bench
+            .ios
+            .script(&token, [step(Class::DeadToken, "Unregistered")]);
         bench.handle(Ios, &ring(30_000, &[ios(&token)])).await;
     }
-    let verdicts: Vec<_> =
-        bench.of("token").iter().map(|t| t["verdict"].as_str().unwrap().to_owned()).collect();
+    let verdicts: Vec<_> = bench
+        .of("token")
+        .iter()
+        .map(|t| t["verdict"].as_str().unwrap().to_owned())
+        .collect();
     assert_eq!(verdicts[..4], ["dead", "dead", "dead", "dead"]);
     assert_eq!(verdicts[4..], ["suspect", "suspect", "suspect", "suspect"]);
-    assert!(bench.metrics.render().contains(
-        r#"ringpush_token_brake{app="app",platform="ios",environment="production"} 1"#
-    ));
+    assert!(
+        bench.metrics.render().contains(
+            r#"ringpush_token_brake{app="app",platform="ios",environment="production"} 1"#
+        )
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -379,12 +487,20 @@ async fn auto_tries_the_other_environment_and_remembers_which_one_worked() {
     let bench = Bench::new();
     let mut device = ios("aa");
     device["environment"] = json!("auto");
-    bench.ios.script("aa", [step(Class::BadToken, "BadDeviceToken")]);
+    bench
+        .ios
+        .script("aa", [step(Class::BadToken, "BadDeviceToken")]);
     bench.handle(Ios, &ring(30_000, &[device.clone()])).await;
     bench.handle(Ios, &ring(30_000, &[device])).await;
     let pushes = bench.of("push");
-    assert_eq!((&pushes[0]["environment"], &pushes[0]["attempts"]), (&json!("sandbox"), &json!(2)));
-    assert_eq!((&pushes[1]["environment"], &pushes[1]["attempts"]), (&json!("sandbox"), &json!(1)));
+    assert_eq!(
+        (&pushes[0]["environment"], &pushes[0]["attempts"]),
+        (&json!("sandbox"), &json!(2))
+    );
+    assert_eq!(
+        (&pushes[1]["environment"], &pushes[1]["attempts"]),
+        (&json!("sandbox"), &json!(1))
+    );
     assert_eq!((bench.ios.count(), bench.sandbox.count()), (1, 2));
     assert!(bench.of("token").is_empty());
 }
@@ -394,8 +510,13 @@ async fn a_credential_fault_of_the_second_environment_blames_nobody() {
     let bench = Bench::new();
     for n in 0..7 {
         let token = format!("{n:02x}");
-        bench.ios.script(&token, [step(Class::BadToken, "BadDeviceToken")]);
-        bench.sandbox.script(&token, [step(Class::CredentialFault, "BadEnvironmentKeyInToken")]);
+        bench
+            .ios
+            .script(&token, [step(Class::BadToken, "BadDeviceToken")]);
+        bench.sandbox.script(
+            &token,
+            [step(Class::CredentialFault, "BadEnvironmentKeyInToken")],
+        );
         let mut device = ios(&token);
         device["environment"] = json!("auto");
         bench.handle(Ios, &ring(30_000, &[device])).await;
@@ -409,8 +530,13 @@ async fn a_credential_fault_of_the_second_environment_blames_nobody() {
 async fn events_for_any_platform_are_split_and_their_bad_devices_reported() {
     let bench = Bench::new();
     let event = ring(30_000, &[ios("aa"), android("t"), ios("no hex")]);
-    let verdict = bench.dispatcher.handle(delivery(Source::Calls, &event)).await;
-    let Verdict::Split(parts) = verdict else { panic!("{verdict:?}") };
+    let verdict = bench
+        .dispatcher
+        .handle(delivery(Source::Calls, &event))
+        .await;
+    let Verdict::Split(parts) = verdict else {
+        panic!("{verdict:?}")
+    };
     assert_eq!(parts.len(), 2);
     assert_eq!(bench.results(), [pair("rejected", "invalid_token")]);
     // On the wrong queue it is split again, so that it gets to the right one.
@@ -429,13 +555,20 @@ async fn what_cannot_be_understood_is_dead() {
 #[tokio::test(start_paused = true)]
 async fn a_ring_from_the_future_lives_no_longer_than_any_other() {
     let bench = Bench::new();
-    let hang = Step { delay: Duration::from_secs(36_000), ..accepted() };
+    let hang = Step {
+        delay: Duration::from_secs(36_000),
+        ..accepted()
+    };
     bench.ios.script("aa", [hang]);
     let mut event = ring(0, &[ios("aa")]);
     event["sent_at"] = json!(in_millis(3_600_000));
     event["expires_at"] = json!(in_millis(3_640_000));
     let start = Instant::now();
     bench.handle(Ios, &event).await;
-    assert!(start.elapsed() <= Duration::from_secs(121), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() <= Duration::from_secs(121),
+        "{:?}",
+        start.elapsed()
+    );
     assert_eq!(bench.of("push")[0]["queue_ms"], 0);
 }

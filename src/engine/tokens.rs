@@ -130,7 +130,9 @@ impl Brake {
     /// and the brake is off.
     pub fn trusts_unknown_tokens(&self) -> bool {
         let state = self.lock();
-        let lately = state.last_accepted.is_some_and(|at| at.elapsed() <= self.settings.brake_window);
+        let lately = state
+            .last_accepted
+            .is_some_and(|at| at.elapsed() <= self.settings.brake_window);
         lately && !state.on
     }
 
@@ -146,7 +148,11 @@ impl Brake {
         let bad = state.bad.last.len();
         let samples = bad + state.accepted.last.len();
         #[allow(clippy::cast_precision_loss)] // at most 200 000
-        let share = if samples == 0 { 0.0 } else { bad as f64 / samples as f64 };
+        let share = if samples == 0 {
+            0.0
+        } else {
+            bad as f64 / samples as f64
+        };
         let enough = samples >= self.settings.brake_min_samples;
         let limit = self.settings.brake_share;
         match state.on {
@@ -188,7 +194,11 @@ mod tests {
         for n in 200..300 {
             assert_eq!(brake.accepted(&token(n)), Change::None, "{n}");
         }
-        assert_eq!(brake.accepted(&token(300)), Change::Off, "20 of 201 is below a tenth");
+        assert_eq!(
+            brake.accepted(&token(300)),
+            Change::Off,
+            "20 of 201 is below a tenth"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -63,14 +63,19 @@ pub fn judge(ending: &Ending, route: &Route, facts: TokenFacts<'_>) -> Finding {
     match &ending.end {
         End::Answered(answer) => judge_answer(answer, route, facts),
         End::Expired(last) => {
-            let reason = last.as_ref().and_then(|a| a.reason.as_deref()).unwrap_or("deadline");
+            let reason = last
+                .as_ref()
+                .and_then(|a| a.reason.as_deref())
+                .unwrap_or("deadline");
             Finding::new(PushResult::Expired, reason)
                 .explained(last.as_ref().and_then(|a| a.detail.clone()))
         }
         End::Cancelled(last) => {
             // If an attempt's end is unknown the outcome says so.
             let unclear = last.as_ref().filter(|_| ending.unclear);
-            let reason = unclear.and_then(|a| a.reason.as_deref()).unwrap_or("caller_cancelled");
+            let reason = unclear
+                .and_then(|a| a.reason.as_deref())
+                .unwrap_or("caller_cancelled");
             Finding::new(PushResult::Cancelled, reason)
         }
         End::Paused => Finding::new(PushResult::CredentialFault, "lane_paused"),
@@ -89,9 +94,15 @@ pub fn undecided(ending: &Ending) -> Option<Finding> {
     };
     let detail =
         "the token is unknown in one environment and the credentials do not work in the other";
-    let finding = Finding::new(PushResult::SuspectToken, reason.unwrap_or("credential_fault"))
-        .explained(Some(detail.to_owned()));
-    Some(Finding { token: Some(TokenVerdict::Suspect), ..finding })
+    let finding = Finding::new(
+        PushResult::SuspectToken,
+        reason.unwrap_or("credential_fault"),
+    )
+    .explained(Some(detail.to_owned()));
+    Some(Finding {
+        token: Some(TokenVerdict::Suspect),
+        ..finding
+    })
 }
 
 fn judge_answer(answer: &Answer, route: &Route, facts: TokenFacts<'_>) -> Finding {
@@ -107,9 +118,7 @@ fn judge_answer(answer: &Answer, route: &Route, facts: TokenFacts<'_>) -> Findin
             (Some(died), Some(registered)) if died <= registered => (PushResult::Rejected, None),
             (Some(_) | None, Some(_) | None) => blame(route, facts, |brake_on| !brake_on),
         },
-        Class::BadToken => {
-            blame(route, facts, |_| route.brake.trusts_unknown_tokens())
-        }
+        Class::BadToken => blame(route, facts, |_| route.brake.trusts_unknown_tokens()),
         Class::SuspectToken => blame(route, facts, |_| false),
         Class::CredentialFault | Class::StaleCredential | Class::SigningThrottled => {
             (PushResult::CredentialFault, None)
