@@ -8,7 +8,7 @@ use super::deadline::{Deadline, wall_clock};
 use super::dispatch::Dispatcher;
 use super::flights::Entered;
 use super::lane::{CancelWatch, End, Ending, Job, Refusal};
-use super::routes::{Direction, Route, Way};
+use super::routes::{Direction, IosRoutes, Route, Way};
 use super::verdict::{Finding, TokenFacts, judge, undecided};
 use crate::call::event::{
     BadDevice, Device, Environment, EnvironmentChoice, Event, EventKind, Platform,
@@ -59,6 +59,17 @@ struct Trip {
     finding: Option<Finding>,
 }
 
+impl Trip {
+    fn ended(route: &Arc<Route>, environment: Environment, ending: Ending) -> Self {
+        Self {
+            route: Arc::clone(route),
+            environment: Some(environment),
+            ending,
+            finding: None,
+        }
+    }
+}
+
 /// What goes into a push beside the event.
 struct Parcel<'a> {
     kind: PushKind,
@@ -81,8 +92,18 @@ impl Dispatcher {
             let (result, unclear, mut receipts) = self.deliver(taken, device, id, &parcel).await;
             let state = match result {
                 PushResult::Accepted => RingState::Accepted,
-                _ if unclear => RingState::Unclear,
-                _ => RingState::NotSent,
+                PushResult::DeadToken
+                | PushResult::SuspectToken
+                | PushResult::Rejected
+                | PushResult::CredentialFault
+                | PushResult::Expired
+                | PushResult::Cancelled => {
+                    if unclear {
+                        RingState::Unclear
+                    } else {
+                        RingState::NotSent
+                    }
+                }
             };
             call.set_ring(&device.id, state);
             // It rings although the caller gave up while the push was on its
@@ -263,7 +284,7 @@ impl Dispatcher {
         direction: &Direction,
     ) -> Trip {
         let render = |now: Timestamp| render(direction, &taken.event, device, now);
-        let mut job = Job {
+        let job = Job {
             id,
             kind: parcel.kind,
             token: parcel.token,
@@ -276,56 +297,49 @@ impl Dispatcher {
             second_guess: false,
             render: &render,
         };
-        let (choice, production, sandbox) = match &direction.way {
-            Way::Android(route) => {
+        match &direction.way {
+            Way::Android(route) => Trip {
+                route: Arc::clone(route),
+                environment: None,
+                ending: route.lane.push(&job).await,
+                finding: None,
+            },
+            Way::Ios {
+                choice: EnvironmentChoice::Only(environment),
+                routes,
+            } => {
+                let route = routes.to(*environment);
                 let ending = route.lane.push(&job).await;
-                return Trip {
-                    route: Arc::clone(route),
-                    environment: None,
-                    ending,
-                    finding: None,
-                };
+                Trip::ended(route, *environment, ending)
             }
             Way::Ios {
-                choice,
-                production,
-                sandbox,
-            } => (*choice, production, sandbox),
-        };
-        let to = |environment| match environment {
-            Environment::Production => Arc::clone(production),
-            Environment::Sandbox => Arc::clone(sandbox),
-        };
-        let first = match choice {
-            EnvironmentChoice::Only(environment) => environment,
-            EnvironmentChoice::Auto => self
-                .environments
-                .get(parcel.token)
-                .unwrap_or(Environment::Production),
-        };
-        let ending = to(first).lane.push(&job).await;
-        if choice != EnvironmentChoice::Auto || !is_unknown_token(&ending) {
-            return Trip {
-                route: to(first),
-                environment: Some(first),
-                ending,
-                finding: None,
-            };
+                choice: EnvironmentChoice::Auto,
+                routes,
+            } => self.travel_either(job, routes).await,
+        }
+    }
+
+    /// Tries the environment in which the token worked before, or production,
+    /// and the other one if the token is unknown there.
+    async fn travel_either(&self, mut job: Job<'_>, routes: &IosRoutes) -> Trip {
+        let remembered = self.environments.get(job.token);
+        let first = remembered.unwrap_or(Environment::Production);
+        let ending = routes.to(first).lane.push(&job).await;
+        if !answered(&ending, Class::BadToken) {
+            return Trip::ended(routes.to(first), first, ending);
         }
         let second = first.other();
         job.second_guess = true;
-        let mut last = to(second).lane.push(&job).await;
+        let mut last = routes.to(second).lane.push(&job).await;
         last.attempts += ending.attempts;
         last.unclear |= ending.unclear;
-        if is_accepted(&last) {
-            self.environments.insert(parcel.token.clone(), second);
+        if answered(&last, Class::Accepted) {
+            self.environments.insert(job.token.clone(), second);
         }
         let finding = undecided(&last);
         Trip {
-            route: to(second),
-            environment: Some(second),
-            ending: last,
             finding,
+            ..Trip::ended(routes.to(second), second, last)
         }
     }
 
@@ -438,12 +452,8 @@ fn render(
         })
 }
 
-fn is_unknown_token(ending: &Ending) -> bool {
-    matches!(&ending.end, End::Answered(answer) if answer.class == Class::BadToken)
-}
-
-fn is_accepted(ending: &Ending) -> bool {
-    matches!(&ending.end, End::Answered(answer) if answer.class == Class::Accepted)
+fn answered(ending: &Ending, class: Class) -> bool {
+    matches!(&ending.end, End::Answered(answer) if answer.class == class)
 }
 
 fn millis(duration: std::time::Duration) -> u64 {

@@ -380,7 +380,7 @@ pub async fn handle_whole(dispatcher: &Dispatcher, delivery: Delivery) -> Verdic
     let trace = Arc::clone(&delivery.trace);
     let parts = match dispatcher.handle(delivery).await {
         Verdict::Split(parts) => parts,
-        verdict => return verdict,
+        verdict @ (Verdict::Settled | Verdict::Dead(_) | Verdict::Abandoned) => return verdict,
     };
     let handled = join_all(parts.into_iter().map(async |part: Part| {
         dispatcher

@@ -27,6 +27,9 @@ use crate::metrics::{AttemptLabels, LaneLabels, Metrics, PlatformLabel, observe}
 /// provider saw too many new ones.
 const SIGNING_WAIT: Duration = Duration::from_secs(1);
 
+/// How much longer than the ring a client may take to end its attempt.
+const CLIENT_GRACE: Duration = Duration::from_millis(250);
+
 /// The way to one provider for one app and environment.
 pub struct Lane {
     labels: LaneLabels,
@@ -115,6 +118,15 @@ enum Next {
     End(End),
     Wait { until: Instant },
     Again,
+}
+
+/// What became of an attempt.
+enum Sent {
+    Answered(Answer),
+    /// Taken back before the request went out.
+    Cancelled,
+    /// The client held on to it for too long; no request went out.
+    TimedOut,
 }
 
 /// What a job has been through.
@@ -213,7 +225,7 @@ impl Lane {
 
     /// One attempt, or the reason why there is none.
     async fn attempt(&self, job: &Job<'_>, course: &mut Course) -> Result<Answer, End> {
-        self.may_go_on(job, course)?;
+        Self::may_go_on(job, course)?;
         if self.pause.refuses() {
             return Err(End::Paused);
         }
@@ -224,7 +236,7 @@ impl Lane {
             () = cancelled(job) => return Err(End::Cancelled(course.last.take())),
         };
         // Much may have happened while this waited.
-        self.may_go_on(job, course)?;
+        Self::may_go_on(job, course)?;
         if !self.pause.admits() {
             return Err(End::Paused);
         }
@@ -232,19 +244,22 @@ impl Lane {
         let started = Instant::now();
         let in_flight = self.in_flight();
         let gate = Gate::default();
-        let answer = self.send(job, &payload, &gate).await;
+        let sent = self.send(job, &payload, &gate).await;
         drop((in_flight, permit));
         if gate.passed() {
             course.attempts += 1;
         }
-        let Some(answer) = answer else {
-            return Err(End::Cancelled(course.last.take()));
-        };
-        self.note(job, &answer, started);
-        Ok(answer)
+        match sent {
+            Sent::Answered(answer) => {
+                self.note(job, &answer, started);
+                Ok(answer)
+            }
+            Sent::Cancelled => Err(End::Cancelled(course.last.take())),
+            Sent::TimedOut => Err(Self::out_of_time(course.last.take())),
+        }
     }
 
-    fn may_go_on(&self, job: &Job<'_>, course: &mut Course) -> Result<(), End> {
+    fn may_go_on(job: &Job<'_>, course: &mut Course) -> Result<(), End> {
         if let Some(watch) = &job.cancel
             && watch
                 .call
@@ -254,13 +269,13 @@ impl Lane {
             return Err(End::Cancelled(course.last.take()));
         }
         if job.deadline.passed() {
-            return Err(self.out_of_time(course.last.take()));
+            return Err(Self::out_of_time(course.last.take()));
         }
         Ok(())
     }
 
-    /// `None` if the push was cancelled before the request went out.
-    async fn send(&self, job: &Job<'_>, payload: &Payload, gate: &Gate) -> Option<Answer> {
+    /// The client's answer; `Withdrawn` if no request went out.
+    async fn send(&self, job: &Job<'_>, payload: &Payload, gate: &Gate) -> Sent {
         let attempt = Attempt {
             id: job.id,
             kind: job.kind,
@@ -270,27 +285,27 @@ impl Lane {
             time_left: job.deadline.left(),
             gate,
         };
-        let sending = timeout_at(job.deadline.instant(), self.client.send(attempt));
+        // Clients end by themselves within the time that is left; this only
+        // makes sure of it.
+        let limit = job.deadline.instant() + CLIENT_GRACE;
+        let sending = timeout_at(limit, self.client.send(attempt));
         tokio::pin!(sending);
         let answer = tokio::select! {
             biased;
             answer = &mut sending => answer,
             () = cancelled(job) => {
                 if gate.close() {
-                    return None;
+                    return Sent::Cancelled;
                 }
                 // On its way already: it finishes, and is not repeated.
                 sending.await
             }
         };
-        Some(answer.unwrap_or_else(|_| {
-            let class = if gate.passed() {
-                Class::Unclear
-            } else {
-                Class::NotProcessed
-            };
-            Answer::new(class).because("timeout")
-        }))
+        match answer {
+            Ok(answer) => Sent::Answered(answer),
+            Err(_) if gate.close() => Sent::TimedOut,
+            Err(_) => Sent::Answered(Answer::new(Class::Unclear).because("timeout")),
+        }
     }
 
     /// Acts on an answer.
@@ -338,7 +353,7 @@ impl Lane {
         let asked = answer.retry_after.unwrap_or_default();
         let now = Instant::now();
         if asked > job.deadline.left() {
-            return Next::End(self.out_of_time(Some(answer)));
+            return Next::End(Self::out_of_time(Some(answer)));
         }
         course.last = Some(answer);
         Next::Wait {
@@ -347,7 +362,7 @@ impl Lane {
     }
 
     /// Ends a job whose time is up by what it last waited for.
-    fn out_of_time(&self, last: Option<Answer>) -> End {
+    fn out_of_time(last: Option<Answer>) -> End {
         match last {
             Some(answer) if answer.class == Class::SigningThrottled => End::Answered(Answer {
                 class: Class::CredentialFault,

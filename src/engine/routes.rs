@@ -26,7 +26,7 @@ pub struct App {
     /// The profile of events that name none.
     pub profile: Arc<str>,
     /// Its way to iOS phones.
-    pub ios: Option<IosRoutes>,
+    pub ios: Option<Arc<IosRoutes>>,
     /// Its way to Android phones.
     pub android: Option<Arc<Route>>,
 }
@@ -143,10 +143,8 @@ pub enum Way {
     Ios {
         /// Which to try.
         choice: EnvironmentChoice,
-        /// To App Store builds.
-        production: Arc<Route>,
-        /// To development builds.
-        sandbox: Arc<Route>,
+        /// The app's ways.
+        routes: Arc<IosRoutes>,
     },
     /// To an Android phone.
     Android(Arc<Route>),
@@ -186,8 +184,7 @@ impl Routes {
                 })?;
                 let way = Way::Ios {
                     choice: device.environment.unwrap_or(ios.environment),
-                    production: Arc::clone(&ios.production),
-                    sandbox: Arc::clone(&ios.sandbox),
+                    routes: Arc::clone(ios),
                 };
                 (way, ios.cancel.unwrap_or(profile.ios_cancel()))
             }

@@ -182,12 +182,12 @@ impl Bench {
         };
         let app = App {
             profile: "plain".into(),
-            ios: Some(IosRoutes {
+            ios: Some(Arc::new(IosRoutes {
                 environment: EnvironmentChoice::Only(Environment::Production),
                 cancel: None,
                 production: route("ios", "production", &ios),
                 sandbox: route("ios", "sandbox", &sandbox),
-            }),
+            })),
             android: Some(route("android", "", &android)),
         };
         let routes = Routes {
