@@ -87,7 +87,7 @@ fn explain(error: &PayloadError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::event::EventKind;
+    use crate::call::event::EventKind::{self, Cancel, Ring};
     use crate::call::payload::Profiles;
 
     #[test]
@@ -107,7 +107,6 @@ mod tests {
                 event.kind()
             })
             .collect();
-        use EventKind::{Cancel, Ring};
         assert_eq!(kinds, [Ring, Ring, Cancel, Cancel]);
     }
 }

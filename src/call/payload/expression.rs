@@ -66,9 +66,10 @@ fn int(value: &Value) -> Value {
 
 /// A scalar as text; undefined stays undefined.
 fn string(value: &Value) -> Value {
-    match value.kind() {
-        ValueKind::Bool | ValueKind::Number => Value::from(value.to_string()),
-        _ => value.clone(),
+    if matches!(value.kind(), ValueKind::Bool | ValueKind::Number) {
+        Value::from(value.to_string())
+    } else {
+        value.clone()
     }
 }
 

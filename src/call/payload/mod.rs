@@ -62,3 +62,6 @@ impl fmt::Debug for Payload {
         write!(f, "{name}({} bytes)", self.size())
     }
 }
+
+#[cfg(test)]
+mod tests;

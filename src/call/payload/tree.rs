@@ -199,17 +199,16 @@ fn node(
             json: value.to_string(),
             text: value.to_string(),
         },
-        Value::String(text) => match source(text, path)? {
-            Some(source) => Node::Formula(formula(source, path)?),
-            None => {
+        Value::String(text) => {
+            if let Some(source) = source(text, path)? {
+                Node::Formula(formula(source, path)?)
+            } else {
                 let mut json = String::new();
                 json::write_string(&mut json, text);
-                Node::Literal {
-                    json,
-                    text: text.clone(),
-                }
+                let text = text.clone();
+                Node::Literal { json, text }
             }
-        },
+        }
         Value::Array(items) => {
             let mut nodes = Vec::with_capacity(items.len());
             for (index, item) in items.iter().enumerate() {
