@@ -230,12 +230,7 @@ fn uses(text: &str, path: &[String]) -> BTreeSet<String> {
             found.insert(module(&full));
         }
     }
-    found.retain(|module| {
-        module
-            .chars()
-            .next()
-            .is_some_and(|first| first.is_lowercase())
-    });
+    found.retain(|module| module.chars().next().is_some_and(char::is_lowercase));
     found
 }
 
