@@ -21,8 +21,9 @@ impl Timestamp {
     /// millisecond are cut off.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        // chrono also takes a space for the `T`; RFC 3339 grammar does not.
-        if !matches!(text.as_bytes().get(10), Some(b'T' | b't')) {
+        // chrono also takes a space for the `T` and U+2212 for the minus of an
+        // offset; the grammar of RFC 3339 does not.
+        if !text.is_ascii() || !matches!(text.as_bytes().get(10), Some(b'T' | b't')) {
             return None;
         }
         DateTime::parse_from_rfc3339(text)
@@ -102,6 +103,16 @@ mod tests {
             "2026-09-21",
             "",
             "1790000000",
+            "2026-09-21T14:13:20\u{2212}02:00",
+            "2026-09-21T14:13:20 +02:00",
+            "2026-09-21T14:13:20+0200",
+            "2026-09-21T14:13:20+24:00",
+            "2026-09-21T14:13Z",
+            "2026-09-21T14:13:20,5Z",
+            "2026-09-21T14:13:20.Z",
+            "2026-02-30T14:13:20Z",
+            "2026-09-21T24:00:00Z",
+            "12026-09-21T14:13:20Z",
         ] {
             assert_eq!(Timestamp::parse(bad), None, "{bad}");
         }

@@ -32,6 +32,41 @@ pub const MAX_DEVICES: usize = 1000;
 /// this only keeps a request line sane.
 const MAX_TOKEN: usize = 4096;
 
+/// Every field of an event but `devices`.
+const EVENT_FIELDS: [&str; 14] = [
+    "v",
+    "event",
+    "event_id",
+    "call_id",
+    "call_uuid",
+    "sent_at",
+    "expires_at",
+    "media",
+    "caller",
+    "callee",
+    "conversation",
+    "reason",
+    "profile",
+    "data",
+];
+
+/// Every field of a device.
+const DEVICE_FIELDS: [&str; 9] = [
+    "id",
+    "platform",
+    "app",
+    "token",
+    "environment",
+    "registered_at",
+    "alert_token",
+    "data",
+    "sealed",
+];
+
+/// Half a surrogate pair, a number beyond every range, too many brackets: the
+/// grammar allows them, no value can hold them.
+const UNREADABLE: &str = "is nested too deep, or has a number or character that does not exist";
+
 /// What was wrong with an event, and where. Holds no value of the event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {problem}")]
@@ -72,14 +107,10 @@ impl Event {
         }
         // `devices` stays text until each entry is read, so that a part of a
         // split event can carry its devices as they came.
-        let mut raw: BTreeMap<String, &RawValue> =
-            serde_json::from_slice(body).map_err(|e| invalid_json(&e))?;
-        let devices = raw.remove("devices");
-        let mut map = Map::new();
-        for (key, value) in raw {
-            let value = serde_json::from_str(value.get())
-                .map_err(|_| EventError::new(key.clone(), "is nested too deep"))?;
-            map.insert(key, value);
+        let raw: RawFields<'_> = serde_json::from_slice(body).map_err(|e| invalid_json(&e))?;
+        let (map, unreadable) = known_fields(&raw, &EVENT_FIELDS);
+        if let Some(name) = unreadable {
+            return Err(EventError::new(name, UNREADABLE));
         }
         let mut event = decode_event(
             &Fields {
@@ -88,9 +119,34 @@ impl Event {
             },
             limits,
         )?;
-        event.devices = decode_devices(devices, &event)?;
+        event.devices = decode_devices(raw.get("devices").copied(), &event)?;
         Ok(event)
     }
+}
+
+type RawFields<'a> = BTreeMap<String, &'a RawValue>;
+
+/// Reads the fields that mean something and leaves the others alone: an
+/// unknown one is ignored whatever is in it. The second is the first field
+/// that is JSON by its grammar but cannot be held.
+fn known_fields(
+    raw: &RawFields<'_>,
+    names: &[&'static str],
+) -> (Map<String, Value>, Option<&'static str>) {
+    let mut map = Map::new();
+    let mut unreadable = None;
+    for &name in names {
+        let Some(text) = raw.get(name) else {
+            continue;
+        };
+        match serde_json::from_str(text.get()) {
+            Ok(value) => {
+                map.insert(name.to_owned(), value);
+            }
+            Err(_) => unreadable = unreadable.or(Some(name)),
+        }
+    }
+    (map, unreadable)
 }
 
 fn invalid_json(error: &serde_json::Error) -> EventError {
@@ -265,9 +321,10 @@ fn decode_device(
         reason: "invalid_device",
         error: EventError::new(at.clone(), "must be an object"),
     };
-    let Ok(map) = serde_json::from_str::<Map<String, Value>>(raw.get()) else {
+    let Ok(raw) = serde_json::from_str::<RawFields<'_>>(raw.get()) else {
         return Err(Box::new(bad));
     };
+    let (map, unreadable) = known_fields(&raw, &DEVICE_FIELDS);
     let fields = Fields {
         map: &map,
         at: at + ".",
@@ -286,6 +343,10 @@ fn decode_device(
     {
         bad.reason = "duplicate_device";
         bad.error = fields.error("id", "stands in this event already");
+        return Err(Box::new(bad));
+    }
+    if let Some(name) = unreadable {
+        bad.error = fields.error(name, UNREADABLE);
         return Err(Box::new(bad));
     }
     match read_device(&fields, bad.platform, event_data) {
@@ -352,7 +413,9 @@ fn check_token(
     token: &str,
     platform: Platform,
 ) -> Result<(), (&'static str, EventError)> {
-    let problem = if token.len() > MAX_TOKEN {
+    let problem = if token.is_empty() {
+        "must not be empty"
+    } else if token.len() > MAX_TOKEN {
         "longer than 4096 characters"
     } else if platform == Platform::Ios && !token.bytes().all(|b| b.is_ascii_hexdigit()) {
         "must be hexadecimal"

@@ -109,6 +109,47 @@ fn bad_devices_say_which_and_why_and_leave_the_others_alone() {
 }
 
 #[test]
+fn an_unknown_field_is_ignored_whatever_is_in_it() {
+    let deep = "[".repeat(1000) + &"]".repeat(1000);
+    let text = ring().to_string();
+    let inner = &text[1..text.len() - 1];
+    for odd in [deep.as_str(), "1e999", r#""\ud800""#] {
+        let body = format!(r#"{{"x":{odd},{inner}}}"#);
+        Event::decode(body.as_bytes(), LIMITS).unwrap();
+    }
+}
+
+#[test]
+fn what_no_value_can_hold_is_named_by_its_field() {
+    let body = ring().to_string().replace(r#""a":1"#, r#""a":1e999"#);
+    let error = Event::decode(body.as_bytes(), LIMITS).unwrap_err();
+    assert_eq!(error.path, "data");
+    let body = ring().to_string().replacen(
+        r#""id":"phone-1""#,
+        r#""id":"phone-1","data":{"n":1e999}"#,
+        1,
+    );
+    let event = Event::decode(body.as_bytes(), LIMITS).unwrap();
+    let bad = event.devices()[0].device.as_ref().unwrap_err();
+    assert_eq!(
+        (bad.id.as_deref(), bad.error.path.as_str(), bad.reason),
+        (Some("phone-1"), "devices[0].data", "invalid_device")
+    );
+    assert!(event.devices()[1].device.is_ok());
+}
+
+#[test]
+fn an_empty_alert_token_is_no_token() {
+    let bad = bad_device(
+        json!({"id": "d", "platform": "ios", "app": "a", "token": "aa", "alert_token": ""}),
+    );
+    assert_eq!(
+        bad.error.to_string(),
+        "devices[0].alert_token: must not be empty"
+    );
+}
+
+#[test]
 fn the_second_of_two_devices_with_one_id_is_the_bad_one() {
     let event = with(|e| e["devices"] = json!([ios("d"), android("d")])).unwrap();
     assert!(event.devices()[0].device.is_ok());

@@ -1,0 +1,288 @@
+//! The house's plan, held against its walls: a module uses only what is below
+//! it, nothing goes round in a circle, and there is one TLS and HTTP/2 stack.
+
+#![allow(clippy::unwrap_used, reason = "a test may end where it stumbles")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const LEAVES: [&str; 2] = ["metrics", "shutdown"];
+const ADAPTERS: [&str; 4] = ["amqp", "providers", "providers::apns", "providers::fcm"];
+
+/// What a module may use, besides itself. `None`: it stands in no layer.
+fn allowed(module: &str) -> Option<BTreeSet<&'static str>> {
+    let core = || LEAVES.into_iter().chain(["call"]);
+    let below_shell = || core().chain(ADAPTERS).chain(["engine", "providers::tls"]);
+    let shell = ["config", "admin", "telemetry"];
+    Some(match module {
+        "lib" | "main" | "cli" => below_shell()
+            .chain(shell)
+            .chain(["app", "cli", "simulator"])
+            .collect(),
+        "app" | "config" | "admin" | "telemetry" => below_shell().chain(shell).collect(),
+        "amqp" => core().chain(["engine"]).collect(),
+        "providers" => ["providers::apns", "providers::fcm", "providers::tls"].into(),
+        "providers::apns" | "providers::fcm" => core().chain(["providers::tls"]).collect(),
+        "providers::tls" => LEAVES.into(),
+        "engine" => core().collect(),
+        // It judges the clients: what it shared with them would cancel out.
+        "simulator" => ["shutdown"].into(),
+        "call" | "metrics" | "shutdown" => BTreeSet::new(),
+        _ => return None,
+    })
+}
+
+#[test]
+fn a_module_uses_only_what_is_below_it() {
+    let mut faults = Vec::new();
+    for source in sources() {
+        let Some(allowed) = allowed(&source.module) else {
+            faults.push(format!(
+                "{}: `{}` stands in no layer; say in tests/layers.rs where it belongs",
+                source.path.display(),
+                source.module
+            ));
+            continue;
+        };
+        for used in &source.uses {
+            if *used != source.module && !allowed.contains(used.as_str()) {
+                faults.push(format!(
+                    "{}: `{}` must not know `{used}`",
+                    source.path.display(),
+                    source.module
+                ));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[test]
+fn no_circle_of_modules() {
+    let mut graph: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for source in sources() {
+        // `providers` only declares its folders; the two floors of its path
+        // are not two modules that use each other.
+        if source.module != "lib" && source.module != "providers" {
+            let used = source.uses.into_iter().filter(|u| *u != source.module);
+            graph.entry(source.module.clone()).or_default().extend(used);
+        }
+    }
+    // Whoever uses nothing that is left goes; what stays is in a circle or
+    // stands on one.
+    loop {
+        let left: BTreeSet<String> = graph.keys().cloned().collect();
+        let before = graph.len();
+        graph.retain(|_, used| used.iter().any(|u| left.contains(u)));
+        if graph.len() == before {
+            break;
+        }
+    }
+    assert!(graph.is_empty(), "modules in a circle: {graph:#?}");
+}
+
+#[test]
+fn one_tls_and_one_http_stack() {
+    let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    let names: Vec<&str> = lock
+        .lines()
+        .filter_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'))
+        .collect();
+    for once in ["rustls", "hyper", "h2", "ring", "tokio-rustls"] {
+        let count = names.iter().filter(|name| **name == once).count();
+        assert_eq!(count, 1, "{once} stands {count} times in Cargo.lock");
+    }
+    for never in ["aws-lc-rs", "aws-lc-sys", "openssl-sys", "native-tls"] {
+        assert!(!names.contains(&never), "{never} came into the tree");
+    }
+}
+
+/// The reader itself must not go blind, or the tests above pass on anything.
+#[test]
+fn uses_are_found_however_they_are_written() {
+    let found = |text: &str, path: &[&str]| -> Vec<String> {
+        let path: Vec<String> = path.iter().map(|&p| p.to_owned()).collect();
+        uses(text, &path).into_iter().collect()
+    };
+    let apns = ["providers", "apns", "client"];
+    assert_eq!(found("use crate::call::event::Event;", &apns), ["call"]);
+    assert_eq!(
+        found(
+            "use crate::{\n    engine::{lane, tokens},\n    metrics,\n    providers::fcm,\n};",
+            &apns
+        ),
+        ["engine", "metrics", "providers::fcm"]
+    );
+    assert_eq!(
+        found("use crate::providers::{fcm::Client, tls};", &apns),
+        ["providers::fcm", "providers::tls"]
+    );
+    assert_eq!(
+        found("let x = super::super::fcm::client();", &apns),
+        ["providers::fcm"]
+    );
+    assert_eq!(found("pub(crate) fn f() {}", &apns), [""; 0]);
+    assert_eq!(found("// as crate::engine does", &apns), [""; 0]);
+    assert_eq!(found("use ringpush::cli::main;", &["main"]), ["cli"]);
+    assert_eq!(
+        found(
+            "use crate::metrics::M;\n#[cfg(test)]\nmod tests {\n    use crate::simulator;\n}",
+            &apns
+        ),
+        ["metrics"]
+    );
+    assert!(sources().len() > 10, "the sources were not found");
+}
+
+struct Source {
+    path: PathBuf,
+    module: String,
+    uses: BTreeSet<String>,
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources() -> Vec<Source> {
+    let src = root().join("src");
+    let mut files = Vec::new();
+    walk(&src, &mut files);
+    files
+        .into_iter()
+        .map(|file| {
+            let text = fs::read_to_string(&file).unwrap();
+            let relative = file.strip_prefix(&src).unwrap().with_extension("");
+            let mut path: Vec<String> = relative
+                .iter()
+                .map(|part| part.to_str().unwrap().to_owned())
+                .collect();
+            path.retain(|part| part != "mod");
+            Source {
+                module: module(&path),
+                uses: uses(&text, &path),
+                path: file,
+            }
+        })
+        .collect()
+}
+
+fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let stem = path.file_stem().unwrap().to_str().unwrap();
+        // Tests may look at whatever they like.
+        if stem == "tests" || stem.starts_with("tests_") || stem.ends_with("_tests") {
+            continue;
+        }
+        if path.is_dir() {
+            walk(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+/// The module as the table above has it: providers are told apart.
+fn module<S: AsRef<str>>(path: &[S]) -> String {
+    match path {
+        [first, second, ..]
+            if first.as_ref() == "providers"
+                && !second.as_ref().starts_with(char::is_uppercase) =>
+        {
+            format!("providers::{}", second.as_ref())
+        }
+        [first, ..] => first.as_ref().to_owned(),
+        [] => "lib".to_owned(),
+    }
+}
+
+/// The modules that a text names by `crate::`, `ringpush::` or enough `super::`.
+fn uses(text: &str, path: &[String]) -> BTreeSet<String> {
+    let production = text.split("#[cfg(test)]\nmod ").next().unwrap();
+    let code: String = production
+        .lines()
+        .map(|line| line.split("//").next().unwrap())
+        .collect::<Vec<_>>()
+        .join("\n");
+    let mut found = BTreeSet::new();
+    for anchor in ["crate::", "ringpush::"] {
+        for (at, _) in code.match_indices(anchor) {
+            let before = code[..at].chars().next_back();
+            if before.is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != ':') {
+                found.extend(paths(&code[at + anchor.len()..]).iter().map(|p| module(p)));
+            }
+        }
+    }
+    for (at, _) in code.match_indices("super::") {
+        if code[..at].ends_with("super::") {
+            continue; // not the first of its chain
+        }
+        let mut rest = &code[at..];
+        let mut base = path;
+        while let Some(next) = rest.strip_prefix("super::") {
+            rest = next;
+            base = base.split_last().map_or(base, |(_, init)| init);
+        }
+        for tail in paths(rest) {
+            let full: Vec<String> = base.iter().cloned().chain(tail).collect();
+            found.insert(module(&full));
+        }
+    }
+    found.retain(|module| module.chars().next().is_some_and(char::is_lowercase));
+    found
+}
+
+/// The first two names of every path in `a::b`, `{a, b::{c, d}}` and the like.
+fn paths(text: &str) -> Vec<Vec<String>> {
+    let text = text.trim_start();
+    if let Some(group) = text.strip_prefix('{') {
+        return split_group(group).iter().flat_map(|t| paths(t)).collect();
+    }
+    let name: String = text
+        .chars()
+        .take_while(|c| c.is_alphanumeric() || *c == '_')
+        .collect();
+    if name.is_empty() {
+        return Vec::new();
+    }
+    let Some(rest) = text[name.len()..].strip_prefix("::") else {
+        return vec![vec![name]];
+    };
+    let tails = paths(rest);
+    if tails.is_empty() {
+        return vec![vec![name]];
+    }
+    tails
+        .into_iter()
+        .map(|tail| {
+            let mut path = vec![name.clone()];
+            path.extend(tail.into_iter().take(1));
+            path
+        })
+        .collect()
+}
+
+/// What stands between a group's commas, up to its closing brace.
+fn split_group(text: &str) -> Vec<&str> {
+    let mut depth = 0;
+    let mut start = 0;
+    let mut parts = Vec::new();
+    for (at, c) in text.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => {
+                parts.push(&text[start..at]);
+                break;
+            }
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                parts.push(&text[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts
+}
