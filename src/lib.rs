@@ -20,6 +20,7 @@
 //! [`simulator`] stands apart: strict `APNs`, FCM and OAuth servers for the
 //! demo, the tests and users. It shares no code with the clients it judges.
 
+pub mod amqp;
 pub mod call;
 pub mod engine;
 pub mod metrics;

@@ -1,0 +1,183 @@
+//! A message that is passed on: to the dead exchange, or in parts to the
+//! platforms' queues.
+
+use bytes::Bytes;
+use lapin::BasicProperties;
+use lapin::types::{FieldTable, ShortString};
+
+use crate::call::event::Part;
+
+use super::publisher::Message;
+use super::topology::{Names, text};
+
+/// What was taken from a queue.
+#[derive(Clone, Debug)]
+pub(crate) struct Original {
+    pub(crate) body: Bytes,
+    pub(crate) properties: BasicProperties,
+}
+
+/// The message as it came, with why and whence in headers.
+pub(crate) fn dead_letter(original: &Original, names: &Names, error: &str, queue: &str) -> Message {
+    let mut headers = passed_on(&original.properties);
+    headers.insert("x-error".into(), text(error));
+    headers.insert("x-origin".into(), text(queue));
+    // A dead letter must not expire before somebody has read it.
+    let expiration = original.properties.expiration();
+    if let Some(expiration) = expiration {
+        headers.insert("x-expiration".into(), text(expiration.as_str()));
+    }
+    Message {
+        exchange: names.dead.clone(),
+        key: String::new(),
+        mandatory: true,
+        properties: rebuilt(&original.properties, headers, &None),
+        body: original.body.to_vec(),
+    }
+}
+
+/// One part of a split event, for its platform's queue.
+pub(crate) fn part_message(original: &Original, names: &Names, part: Part) -> Message {
+    let mut headers = passed_on(&original.properties);
+    headers.insert("x-part".into(), text(&part.number.to_string()));
+    let expiration = original.properties.expiration();
+    Message {
+        exchange: String::new(),
+        key: names.queue_of(part.platform).to_owned(),
+        mandatory: true,
+        properties: rebuilt(&original.properties, headers, expiration),
+        body: part.body,
+    }
+}
+
+/// All headers but the two that make the broker deliver copies elsewhere. The
+/// broker takes a message's user id from that user only, so it becomes a
+/// header.
+fn passed_on(properties: &BasicProperties) -> FieldTable {
+    let mut headers = FieldTable::default();
+    for (key, value) in properties.headers().iter().flatten() {
+        if !matches!(key.as_str(), "CC" | "BCC") {
+            headers.insert(key.clone(), value.clone());
+        }
+    }
+    if let Some(user) = properties.user_id() {
+        headers.insert("x-user-id".into(), text(user.as_str()));
+    }
+    headers
+}
+
+/// The other properties as they were, persistent in any case.
+fn rebuilt(
+    original: &BasicProperties,
+    headers: FieldTable,
+    expiration: &Option<ShortString>,
+) -> BasicProperties {
+    type Set = fn(BasicProperties, ShortString) -> BasicProperties;
+    let texts: [(&Option<ShortString>, Set); 9] = [
+        (original.content_type(), BasicProperties::with_content_type),
+        (
+            original.content_encoding(),
+            BasicProperties::with_content_encoding,
+        ),
+        (
+            original.correlation_id(),
+            BasicProperties::with_correlation_id,
+        ),
+        (original.reply_to(), BasicProperties::with_reply_to),
+        (original.message_id(), BasicProperties::with_message_id),
+        (original.kind(), BasicProperties::with_type),
+        (original.app_id(), BasicProperties::with_app_id),
+        (original.cluster_id(), BasicProperties::with_cluster_id),
+        (expiration, BasicProperties::with_expiration),
+    ];
+    let mut properties = BasicProperties::default()
+        .with_headers(headers)
+        .with_delivery_mode(2);
+    for (value, set) in texts {
+        if let Some(value) = value {
+            properties = set(properties, value.clone());
+        }
+    }
+    if let Some(priority) = original.priority() {
+        properties = properties.with_priority(*priority);
+    }
+    if let Some(timestamp) = original.timestamp() {
+        properties = properties.with_timestamp(*timestamp);
+    }
+    properties
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::types::AMQPValue;
+
+    use super::*;
+    use crate::call::event::{PartNumber, Platform};
+
+    fn original() -> Original {
+        let mut headers = FieldTable::default();
+        headers.insert("traceparent".into(), text("00-aa-bb-01"));
+        headers.insert("count".into(), AMQPValue::LongInt(3));
+        headers.insert("CC".into(), text("elsewhere"));
+        Original {
+            body: Bytes::from_static(b"{}"),
+            properties: BasicProperties::default()
+                .with_message_id("m".into())
+                .with_correlation_id("c".into())
+                .with_type("ring".into())
+                .with_app_id("signaling".into())
+                .with_user_id("producer".into())
+                .with_expiration("60000".into())
+                .with_timestamp(7)
+                .with_headers(headers),
+        }
+    }
+
+    fn header(message: &Message, name: &str) -> Option<String> {
+        let headers = message.properties.headers().as_ref().expect("headers");
+        headers.inner().get(name).map(|value| match value {
+            AMQPValue::LongString(text) => text.to_string(),
+            other => format!("{other:?}"),
+        })
+    }
+
+    #[test]
+    fn a_dead_letter_keeps_everything_and_never_expires() {
+        let letter = dead_letter(&original(), &Names::new("p"), "v: must be 1", "p.ios");
+        assert_eq!((&*letter.exchange, &*letter.key), ("p.dead", ""));
+        assert_eq!(letter.body, b"{}");
+        let properties = &letter.properties;
+        assert_eq!(properties.message_id(), &Some("m".into()));
+        assert_eq!(properties.correlation_id(), &Some("c".into()));
+        assert_eq!(properties.kind(), &Some("ring".into()));
+        assert_eq!(properties.app_id(), &Some("signaling".into()));
+        assert_eq!(properties.timestamp(), &Some(7));
+        assert_eq!(properties.expiration(), &None);
+        assert_eq!(header(&letter, "x-expiration").as_deref(), Some("60000"));
+        assert_eq!(header(&letter, "x-error").as_deref(), Some("v: must be 1"));
+        assert_eq!(header(&letter, "x-origin").as_deref(), Some("p.ios"));
+        assert_eq!(header(&letter, "count").as_deref(), Some("LongInt(3)"));
+        assert_eq!(
+            header(&letter, "traceparent").as_deref(),
+            Some("00-aa-bb-01")
+        );
+    }
+
+    #[test]
+    fn what_the_broker_would_act_on_is_not_passed_on() {
+        let part = Part {
+            platform: Platform::Android,
+            number: PartNumber { part: 2, parts: 3 },
+            body: b"[]".to_vec(),
+        };
+        let message = part_message(&original(), &Names::new("p"), part);
+        assert_eq!((&*message.exchange, &*message.key), ("", "p.android"));
+        assert_eq!(header(&message, "x-part").as_deref(), Some("2/3"));
+        // Another user's id would end the channel.
+        assert_eq!(message.properties.user_id(), &None);
+        assert_eq!(header(&message, "x-user-id").as_deref(), Some("producer"));
+        assert_eq!(header(&message, "CC"), None);
+        assert_eq!(message.properties.expiration(), &Some("60000".into()));
+        assert!(message.mandatory, "a part that no queue takes is lost");
+    }
+}

@@ -1,0 +1,30 @@
+//! The `RabbitMQ` side: a session that comes back by itself, the topology it
+//! declares, the queues it takes events from, the reports it publishes and the
+//! cancels that every worker reads.
+//!
+//! A [`Worker`] owns it all. Publishing and consuming use separate
+//! connections: a broker that runs out of memory or disk stops reading from
+//! connections that publish, and acknowledgements must not stand behind that.
+
+mod acks;
+mod cancels;
+mod connect;
+mod error;
+mod forward;
+mod intake;
+pub mod producer;
+mod publisher;
+mod reports;
+mod session;
+mod settings;
+mod settle;
+mod topology;
+mod worker;
+
+pub use connect::Connector;
+pub use error::AmqpError;
+pub use reports::Reports;
+pub use session::BrokerState;
+pub use settings::{CancelSource, Settings};
+pub use topology::{Names, QueueCount};
+pub use worker::{Plan, Worker, count};

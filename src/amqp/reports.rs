@@ -1,0 +1,326 @@
+//! Reports on their way to the outcomes exchange. They survive the session:
+//! what was not confirmed is published again after a reconnect, in order.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use lapin::{BasicProperties, Connection};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+use tracing::{error, warn};
+use uuid::Uuid;
+
+use crate::call::event::Platform;
+use crate::call::outcome::{Outcomes, Receipt, Report, TraceContext};
+use crate::metrics::Metrics;
+
+use super::AmqpError;
+use super::publisher::{ConfirmChannel, Fate, Message, WINDOW};
+use super::settle::Line;
+use super::topology::{Topology, short, table, text};
+
+/// How long a report that was refused or returned waits for its next attempt.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How often exchanges and queues are declared again because a token event
+/// found none.
+const DECLARE_EVERY: Duration = Duration::from_secs(5);
+/// At most one line about lost reports in this time.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
+
+/// A report, and whom to tell when it is safe.
+struct Item {
+    report: Report,
+    id: Uuid,
+    safe: oneshot::Sender<()>,
+}
+
+impl Item {
+    /// Whether nobody waits for it any more and it may be given up.
+    fn is_forgotten(&self) -> bool {
+        self.safe.is_closed() && !self.report.is_essential()
+    }
+}
+
+/// The seam through which the engine reports ([`Outcomes`]).
+#[derive(Debug)]
+pub struct Reports {
+    sender: mpsc::UnboundedSender<Item>,
+    lines: [Line; 3],
+    metrics: Metrics,
+    complained: Mutex<Option<Instant>>,
+    lost_since: AtomicU64,
+}
+
+impl Reports {
+    /// The seam and the queue behind it, which a session serves. A message's
+    /// reports are given up when half of `prefetch` messages wait for confirms
+    /// alone.
+    pub(crate) fn new(prefetch: u16, metrics: Metrics) -> (Self, ReportQueue) {
+        let (sender, incoming) = mpsc::unbounded_channel();
+        let limit = usize::from(prefetch / 2).max(1);
+        let reports = Self {
+            sender,
+            lines: std::array::from_fn(|_| Line::new(limit)),
+            metrics,
+            complained: Mutex::new(None),
+            lost_since: AtomicU64::new(0),
+        };
+        (reports, ReportQueue::new(incoming))
+    }
+
+    fn line(&self, platform: Platform) -> &Line {
+        match platform {
+            Platform::Ios => &self.lines[0],
+            Platform::Android => &self.lines[1],
+            Platform::Unknown => &self.lines[2],
+        }
+    }
+
+    /// Gives up what may be given up.
+    fn lose(&self, receipts: &mut Vec<Receipt>) {
+        let before = receipts.len();
+        receipts.retain(Receipt::is_essential);
+        let lost = u64::try_from(before - receipts.len()).unwrap_or(u64::MAX);
+        if lost == 0 {
+            return;
+        }
+        self.metrics.reports_lost.inc_by(lost);
+        self.lost_since.fetch_add(lost, Ordering::Relaxed);
+        let now = Instant::now();
+        let mut complained = self
+            .complained
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if complained.is_some_and(|at| now - at < COMPLAIN_EVERY) {
+            return;
+        }
+        *complained = Some(now);
+        let reports = self.lost_since.swap(0, Ordering::Relaxed);
+        error!(
+            reports,
+            "half of the prefetch waits for the broker to confirm reports: gave up reports so \
+             that rings go on"
+        );
+    }
+}
+
+impl Outcomes for Reports {
+    fn publish(&self, report: Report) -> Receipt {
+        let (safe, receipt) = Receipt::of(&report);
+        // If the queue is gone, so is the sender of the receipt, which says so.
+        let _ = self.sender.send(Item {
+            report,
+            id: Uuid::new_v4(),
+            safe,
+        });
+        receipt
+    }
+
+    fn settle(&self, platform: Platform, mut receipts: Vec<Receipt>) -> BoxFuture<'_, bool> {
+        Box::pin(async move {
+            if receipts.is_empty() {
+                return true;
+            }
+            let mut ticket = self.line(platform).join();
+            tokio::select! {
+                biased;
+                all = wait(&mut receipts) => return all,
+                () = ticket.give_up() => {}
+            }
+            self.lose(&mut receipts);
+            wait(&mut receipts).await
+        })
+    }
+}
+
+/// Waits for all; a receipt that is safe is taken off the list.
+async fn wait(receipts: &mut Vec<Receipt>) -> bool {
+    while let Some(receipt) = receipts.last_mut() {
+        if !receipt.wait().await {
+            return false;
+        }
+        receipts.pop();
+    }
+    true
+}
+
+/// The reports not yet confirmed. Bounded by the prefetch: there are only as
+/// many as the messages under way have devices.
+pub(crate) struct ReportQueue {
+    incoming: mpsc::UnboundedReceiver<Item>,
+    waiting: VecDeque<Item>,
+    published: BTreeMap<u64, Item>,
+    /// Refused or returned, with the time of their next attempt.
+    again: VecDeque<(Instant, Item)>,
+    declared: Option<Instant>,
+}
+
+impl ReportQueue {
+    fn new(incoming: mpsc::UnboundedReceiver<Item>) -> Self {
+        Self {
+            incoming,
+            waiting: VecDeque::new(),
+            published: BTreeMap::new(),
+            again: VecDeque::new(),
+            declared: None,
+        }
+    }
+
+    /// Publishes on this channel until it fails or is dropped;
+    /// [`ReportQueue::take_back`] is to be called then.
+    pub(crate) async fn serve(
+        &mut self,
+        channel: &mut ConfirmChannel,
+        topology: &Topology,
+        declare_on: &Connection,
+    ) -> AmqpError {
+        loop {
+            let done = match self.step(channel, topology).await {
+                Ok(Need::Nothing) => Ok(()),
+                Ok(Need::Queue) => self.declare(topology, declare_on).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = done {
+                return error;
+            }
+        }
+    }
+
+    async fn declare(
+        &mut self,
+        topology: &Topology,
+        declare_on: &Connection,
+    ) -> Result<(), AmqpError> {
+        let now = Instant::now();
+        if self.declared.is_some_and(|at| now - at < DECLARE_EVERY) {
+            return Ok(());
+        }
+        self.declared = Some(now);
+        let queue = &topology.names().tokens;
+        warn!(
+            queue,
+            "a token event found no queue: it was deleted, or its binding to token.# was"
+        );
+        topology.ensure(declare_on).await
+    }
+
+    async fn step(
+        &mut self,
+        channel: &mut ConfirmChannel,
+        topology: &Topology,
+    ) -> Result<Need, AmqpError> {
+        while channel.outstanding() < WINDOW
+            && let Some(item) = self.waiting.pop_front()
+        {
+            if item.is_forgotten() {
+                continue;
+            }
+            let Some(message) = message(&item, &topology.names().outcomes) else {
+                continue;
+            };
+            self.published.insert(channel.publish(message), item);
+        }
+        let due = self.again.front().map(|(due, _)| *due);
+        tokio::select! {
+            biased;
+            fate = channel.next() => {
+                let (seq, fate) = fate?;
+                return Ok(self.settle(seq, fate));
+            }
+            item = self.incoming.recv() => {
+                let Some(item) = item else { return std::future::pending().await };
+                self.waiting.push_back(item);
+            }
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                self.waiting.extend(self.again.pop_front().map(|(_, item)| item));
+            }
+        }
+        Ok(Need::Nothing)
+    }
+
+    fn settle(&mut self, seq: u64, fate: Fate) -> Need {
+        let Some(item) = self.published.remove(&seq) else {
+            return Need::Nothing;
+        };
+        match fate {
+            Fate::Confirmed => {
+                // Nobody may be waiting any more.
+                let _ = item.safe.send(());
+                Need::Nothing
+            }
+            Fate::Refused => {
+                self.again.push_back((Instant::now() + RETRY_AFTER, item));
+                Need::Nothing
+            }
+            Fate::Returned => {
+                self.again.push_back((Instant::now() + RETRY_AFTER, item));
+                Need::Queue
+            }
+        }
+    }
+
+    /// Puts what was published and not confirmed back to the front, when a
+    /// session has ended.
+    pub(crate) fn take_back(&mut self) {
+        let mut items: VecDeque<Item> = std::mem::take(&mut self.published)
+            .into_values()
+            .chain(self.again.drain(..).map(|(_, item)| item))
+            .collect();
+        items.append(&mut self.waiting);
+        items.retain(|item| !item.is_forgotten());
+        self.waiting = items;
+    }
+}
+
+enum Need {
+    Nothing,
+    /// The queue of token events.
+    Queue,
+}
+
+fn message(item: &Item, exchange: &str) -> Option<Message> {
+    let body = match item.report.to_json() {
+        Ok(body) => body,
+        Err(error) => {
+            error!(%error, "a report cannot be written as JSON");
+            return None;
+        }
+    };
+    Some(Message {
+        exchange: exchange.to_owned(),
+        key: item.report.routing_key(),
+        // Without a queue for it, nobody wants an outcome; a token event must
+        // find its queue.
+        mandatory: item.report.is_essential(),
+        properties: properties(
+            &item.id.to_string(),
+            &item.report.call_id,
+            &item.report.trace,
+        ),
+        body,
+    })
+}
+
+/// Properties of a message of ours.
+pub(crate) fn properties(id: &str, call_id: &str, trace: &TraceContext) -> BasicProperties {
+    let mut headers = table([]);
+    for (name, value) in [
+        ("traceparent", &trace.traceparent),
+        ("tracestate", &trace.tracestate),
+    ] {
+        if let Some(value) = value {
+            headers.insert(name.into(), text(value));
+        }
+    }
+    let seconds = chrono::Utc::now().timestamp();
+    BasicProperties::default()
+        .with_content_type("application/json".into())
+        .with_delivery_mode(2)
+        .with_message_id(short(id))
+        .with_timestamp(u64::try_from(seconds).unwrap_or(0))
+        .with_correlation_id(short(call_id))
+        .with_headers(headers)
+}

@@ -1,0 +1,211 @@
+//! One session with the broker, from connecting to the first thing that fails.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt};
+use lapin::{Connection, Event};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::call::event::Platform;
+use crate::engine::delivery::Source;
+use crate::engine::dispatch::Dispatcher;
+use crate::metrics::Metrics;
+
+use super::cancels::Cancels;
+use super::connect::close;
+use super::intake::{Desk, Intake};
+use super::publisher::{ConfirmChannel, Publisher};
+use super::reports::ReportQueue;
+use super::topology::Topology;
+use super::{AmqpError, CancelSource, Connector};
+
+/// How often a connection that says nothing is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How it stands with the broker.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BrokerState {
+    /// Both connections are there and events are being taken.
+    pub connected: bool,
+    /// Why the broker takes no publishes, while it does not.
+    pub blocked: Option<String>,
+    /// Why there is no session, while there is none.
+    pub error: Option<String>,
+}
+
+/// What a session is made of.
+pub(crate) struct Session<'a> {
+    pub(crate) connector: &'a Connector,
+    pub(crate) topology: &'a Topology,
+    pub(crate) ring_window: Duration,
+    pub(crate) prefetch: u16,
+    pub(crate) dispatcher: &'a Arc<Dispatcher>,
+    pub(crate) tracker: &'a tokio_util::task::TaskTracker,
+    pub(crate) stop: &'a CancellationToken,
+    pub(crate) state: &'a watch::Sender<BrokerState>,
+    pub(crate) metrics: &'a Metrics,
+}
+
+/// The two connections of a session.
+pub(crate) struct Link {
+    consuming: Connection,
+    publishing: Connection,
+}
+
+impl Link {
+    /// Says goodbye on both.
+    pub(crate) async fn close(&self) {
+        tokio::join!(close(&self.consuming), close(&self.publishing));
+    }
+}
+
+type Tasks = JoinSet<Result<(), AmqpError>>;
+
+impl Session<'_> {
+    /// Connects, and makes sure that exchanges and queues are there.
+    pub(crate) async fn connect(&self) -> Result<Link, AmqpError> {
+        let (consuming, publishing) = tokio::try_join!(
+            self.connector.connect("ringpush consume"),
+            self.connector.connect("ringpush publish"),
+        )?;
+        let link = Link {
+            consuming,
+            publishing,
+        };
+        match self.topology.ensure(&link.consuming).await {
+            Ok(()) => Ok(link),
+            Err(error) => {
+                link.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Works until something fails.
+    pub(crate) async fn run(&self, link: &Link, reports: &mut ReportQueue) -> AmqpError {
+        let mut channel = match ConfirmChannel::open(&link.publishing).await {
+            Ok(channel) => channel,
+            Err(error) => return error,
+        };
+        // Ends with this function, and all tasks with it.
+        let mut tasks = Tasks::new();
+        let working = async {
+            if let Err(error) = self.start(link, &mut tasks).await {
+                return error;
+            }
+            self.metrics.broker_connected.set(1);
+            self.state.send_modify(|state| {
+                state.connected = true;
+                state.error = None;
+            });
+            info!(broker = %self.connector.endpoint(), "connected to the broker");
+            first_failure(&mut tasks).await
+        };
+        tokio::select! {
+            error = working => error,
+            error = reports.serve(&mut channel, self.topology, &link.consuming) => error,
+            error = watch_connection(&link.consuming, "the consuming connection", None) => error,
+            error = watch_connection(
+                &link.publishing,
+                "the publishing connection",
+                Some(self.state),
+            ) => error,
+        }
+    }
+
+    async fn start(&self, link: &Link, tasks: &mut Tasks) -> Result<(), AmqpError> {
+        if self.stop.is_cancelled() {
+            // Only what is under way still needs the broker.
+            return Ok(());
+        }
+        let (mut cancels, acks) = Cancels::start(
+            &link.consuming,
+            self.topology,
+            self.ring_window,
+            Arc::clone(self.dispatcher),
+        )
+        .await?;
+        tasks.spawn(acks);
+        if self.topology.cancels() == CancelSource::Stream {
+            cancels.catch_up(&link.publishing).await?;
+        }
+        tasks.spawn(async { Err(cancels.run().await) });
+        let (publisher, serve) = Publisher::new(ConfirmChannel::open(&link.publishing).await?);
+        tasks.spawn(serve);
+        let desk = Desk {
+            dispatcher: Arc::clone(self.dispatcher),
+            names: Arc::new(self.topology.names().clone()),
+            publisher,
+            tracker: self.tracker.clone(),
+            stop: self.stop.clone(),
+        };
+        for source in [
+            Source::Calls,
+            Source::Platform(Platform::Ios),
+            Source::Platform(Platform::Android),
+        ] {
+            let intake = Intake::start(&link.consuming, desk.clone(), source, self.prefetch);
+            let (intake, acks) = intake.await?;
+            tasks.spawn(acks);
+            tasks.spawn(intake.run());
+        }
+        Ok(())
+    }
+}
+
+/// The first task that fails. Intakes that were told to stop end without.
+async fn first_failure(tasks: &mut Tasks) -> AmqpError {
+    while let Some(ended) = tasks.join_next().await {
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return error,
+            Err(error) => return AmqpError::lost("a task of the session", error.to_string()),
+        }
+    }
+    std::future::pending().await
+}
+
+/// Ends with what ended the connection, and says when the broker blocks it.
+async fn watch_connection(
+    connection: &Connection,
+    name: &'static str,
+    state: Option<&watch::Sender<BrokerState>>,
+) -> AmqpError {
+    let mut events = std::pin::pin!(connection.events_listener());
+    loop {
+        let event = tokio::time::timeout(LOOK_EVERY, next(&mut events)).await;
+        match event {
+            Ok(Some(Event::ConnectionBlocked(reason))) => {
+                warn!(reason, "the broker takes no publishes; rings go on");
+                set_blocked(state, Some(reason));
+            }
+            Ok(Some(Event::ConnectionUnblocked)) => {
+                info!("the broker takes publishes again");
+                set_blocked(state, None);
+            }
+            // A channel's error ends its channel only, and whoever uses that
+            // reports it.
+            Ok(Some(Event::Error(error))) if !connection.status().connected() => {
+                return AmqpError::lost(name, super::error::reason(&error));
+            }
+            Ok(_) | Err(_) if !connection.status().connected() => {
+                return AmqpError::lost(name, "was closed");
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
+    stream.next().await
+}
+
+fn set_blocked(state: Option<&watch::Sender<BrokerState>>, reason: Option<String>) {
+    if let Some(state) = state {
+        state.send_modify(|state| state.blocked = reason);
+    }
+}
