@@ -1,0 +1,211 @@
+//! A Google service account's key file.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls_pki_types::PrivatePkcs8KeyDer;
+use rustls_pki_types::pem::PemObject;
+use serde_json::{Map, Value};
+
+use super::endpoint::{self, EndpointFault};
+use crate::call::secret::Secret;
+
+/// A key file that was read and found usable.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ServiceAccount {
+    json: Secret,
+    token_uri: Arc<str>,
+    client_email: Arc<str>,
+    project_id: Arc<str>,
+}
+
+/// A key file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {fault}", file.display())]
+pub struct AccountError {
+    /// Which one.
+    pub file: PathBuf,
+    /// Why, and the cure.
+    pub fault: AccountFault,
+}
+
+/// Why a key file cannot be used, and what to do about it. Never quotes what
+/// stands in the file: it may be a key.
+#[derive(Debug, thiserror::Error)]
+pub enum AccountFault {
+    /// It is not there or may not be read.
+    #[error("cannot be read ({0}): check the path and the file's permissions")]
+    Unreadable(#[source] io::Error),
+    /// Not a JSON object.
+    #[error(
+        "is not a JSON object (line {line}, column {column}): download the key again from the \
+         Firebase console, Project settings, Service accounts"
+    )]
+    NotJson {
+        /// Where reading stopped, from 1.
+        line: usize,
+        /// Where in that line.
+        column: usize,
+    },
+    /// Credentials of some other kind.
+    #[error(
+        "`type` is {0}, not `service_account`: a person's login or a federated identity cannot be \
+         used, create a key in the Firebase console, Project settings, Service accounts"
+    )]
+    WrongType(String),
+    /// A key is not there, or not a text.
+    #[error("`{0}` is missing or not a text: download the key file again and do not edit it")]
+    Missing(&'static str),
+    /// No project anywhere.
+    #[error(
+        "`project_id` is missing: download the key file again, or set `project_id` for the app"
+    )]
+    MissingProject,
+    /// Not what a project is called.
+    #[error(
+        "`project_id` is not a project's id: it is the one in the console, such as `calls-1a2b`"
+    )]
+    BadProject,
+    /// The key is none.
+    #[error(
+        "`private_key` is not an RSA key in PKCS#8 PEM (BEGIN PRIVATE KEY): download the key file \
+         again and keep its line breaks as \\n"
+    )]
+    BadKey,
+    /// The assertion would go somewhere unsafe.
+    #[error("`token_uri` {0}")]
+    TokenUri(EndpointFault),
+}
+
+impl ServiceAccount {
+    /// Reads a key file. `project_id` is the app's own setting, which wins
+    /// over the file's.
+    ///
+    /// # Errors
+    /// Names the file, the key in it and the cure.
+    pub fn load(file: &Path, project_id: Option<&str>) -> Result<Self, AccountError> {
+        std::fs::read(file)
+            .map_err(AccountFault::Unreadable)
+            .and_then(|bytes| Self::check(&bytes, project_id))
+            .map_err(|fault| AccountError {
+                file: file.to_owned(),
+                fault,
+            })
+    }
+
+    /// The same of bytes that were read already; `file` only names them.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn parse(
+        file: &Path,
+        bytes: &[u8],
+        project_id: Option<&str>,
+    ) -> Result<Self, AccountError> {
+        Self::check(bytes, project_id).map_err(|fault| AccountError {
+            file: file.to_owned(),
+            fault,
+        })
+    }
+
+    fn check(bytes: &[u8], project_id: Option<&str>) -> Result<Self, AccountFault> {
+        // An editor on Windows may have put a byte order mark in front.
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        let object: Map<String, Value> =
+            serde_json::from_slice(bytes).map_err(|e| AccountFault::NotJson {
+                line: e.line(),
+                column: e.column(),
+            })?;
+        match text(&object, "type")? {
+            "service_account" => (),
+            other => return Err(AccountFault::WrongType(quoted_word(other))),
+        }
+        let token_uri = text(&object, "token_uri")?;
+        endpoint::parse(token_uri).map_err(AccountFault::TokenUri)?;
+        check_key(text(&object, "private_key")?)?;
+        let project = project_id
+            .or_else(|| object.get("project_id").and_then(Value::as_str))
+            .filter(|id| !id.is_empty())
+            .ok_or(AccountFault::MissingProject)?;
+        if !is_project(project) {
+            return Err(AccountFault::BadProject);
+        }
+        Ok(Self {
+            token_uri: token_uri.into(),
+            client_email: text(&object, "client_email")?.into(),
+            project_id: project.into(),
+            json: Secret::from(String::from_utf8_lossy(bytes).into_owned()),
+        })
+    }
+
+    /// The Firebase project that messages are sent in.
+    #[must_use]
+    pub fn project_id(&self) -> &str {
+        &self.project_id
+    }
+
+    /// Whom the key belongs to; to be granted the right to send.
+    #[must_use]
+    pub fn client_email(&self) -> &str {
+        &self.client_email
+    }
+
+    /// Where access tokens come from.
+    #[must_use]
+    pub fn token_uri(&self) -> &str {
+        &self.token_uri
+    }
+
+    /// The whole file, key included.
+    pub(super) const fn json(&self) -> &Secret {
+        &self.json
+    }
+}
+
+impl fmt::Debug for ServiceAccount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServiceAccount")
+            .field("client_email", &self.client_email)
+            .field("project_id", &self.project_id)
+            .field("token_uri", &self.token_uri)
+            .finish_non_exhaustive()
+    }
+}
+
+fn text<'a>(object: &'a Map<String, Value>, key: &'static str) -> Result<&'a str, AccountFault> {
+    object
+        .get(key)
+        .and_then(Value::as_str)
+        .filter(|value| !value.is_empty())
+        .ok_or(AccountFault::Missing(key))
+}
+
+/// A word in quotes; anything longer or stranger might be a secret in the
+/// wrong place.
+fn quoted_word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if text.len() <= 40 && text.chars().all(plain) {
+        format!("`{text}`")
+    } else {
+        "something else".to_owned()
+    }
+}
+
+fn check_key(pem: &str) -> Result<(), AccountFault> {
+    let der =
+        PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| AccountFault::BadKey)?;
+    ring::rsa::KeyPair::from_pkcs8(der.secret_pkcs8_der()).map_err(|_| AccountFault::BadKey)?;
+    Ok(())
+}
+
+/// Letters, digits and hyphens, with a domain in front in old projects
+/// ("example.com:calls"). Anything else would change the request's path.
+fn is_project(id: &str) -> bool {
+    id.len() <= 100
+        && id
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b':' | b'_'))
+        && id.bytes().any(|b| b.is_ascii_alphanumeric())
+}
