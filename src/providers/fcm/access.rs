@@ -227,3 +227,117 @@ impl TokenSources {
         source
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::providers::fcm::testing::{Grant, OAuth, account};
+
+    const AMPLE: Duration = Duration::from_secs(30);
+
+    fn token(serial: u64, life: Duration) -> Arc<AccessToken> {
+        Arc::new(AccessToken {
+            header: HeaderValue::from_static("Bearer x"),
+            valid_until: Instant::now() + life,
+            expires_at: Timestamp::from_millis(0),
+            serial,
+        })
+    }
+
+    /// A source whose task never gets anything.
+    async fn idle() -> (OAuth, Arc<TokenSource>) {
+        let oauth = OAuth::start([Grant::Hang]).await;
+        let source = TokenSource::start(&account(&oauth.uri));
+        (oauth, source)
+    }
+
+    #[tokio::test]
+    async fn a_valid_token_is_used_whatever_oauth_says_and_an_expired_one_never() {
+        let (_oauth, source) = idle().await;
+        for trouble in [
+            Trouble::Unavailable("away".into()),
+            Trouble::Refused(Refusal {
+                reason: "invalid_grant".into(),
+                detail: None,
+            }),
+        ] {
+            source.state.send_modify(|state| {
+                state.token = Some(token(1, AMPLE));
+                state.trouble = Some(trouble);
+            });
+            assert_eq!(source.wait().await.unwrap().serial, 1);
+        }
+        source
+            .state
+            .send_modify(|state| state.token = Some(token(2, Duration::ZERO)));
+        assert!(source.current().is_none());
+        assert!(matches!(source.wait().await, Err(Denied::Refused(_))));
+    }
+
+    #[tokio::test]
+    async fn only_the_token_that_was_refused_is_dropped() {
+        let (_oauth, source) = idle().await;
+        let (old, new) = (token(1, AMPLE), token(2, AMPLE));
+        source
+            .state
+            .send_modify(|state| state.token = Some(new.clone()));
+        source.refuse(&old);
+        assert_eq!(source.current().unwrap().serial, 2);
+        source.refuse(&new);
+        assert!(source.current().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_token_is_renewed_before_its_end_and_its_expiry_is_known() {
+        let oauth = OAuth::start([Grant::Token(1), Grant::Token(3600)]).await;
+        let source = TokenSource::start_with(
+            &account(&oauth.uri),
+            Timing {
+                asked: Duration::from_millis(10),
+                ..Timing::default()
+            },
+        );
+        assert_eq!(source.expires_at(), None);
+        let first = source.wait().await.unwrap();
+        let mut state = source.state.subscribe();
+        let renewed = async {
+            while state.borrow_and_update().token.as_ref().unwrap().serial == first.serial {
+                state.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(AMPLE, renewed).await.unwrap();
+        let second = source.current().unwrap();
+        assert_eq!(second.header.to_str().unwrap(), "Bearer token-1");
+        assert!(second.expires_at > first.expires_at);
+        assert_eq!(source.expires_at(), Some(second.expires_at));
+        source.close().await;
+        assert_eq!(oauth.requests(), 2);
+    }
+
+    #[tokio::test]
+    async fn apps_with_the_same_account_share_a_source_and_the_last_one_ends_it() {
+        let oauth = OAuth::start([Grant::Token(3600)]).await;
+        let other = OAuth::start([Grant::Token(3600)]).await;
+        let sources = TokenSources::default();
+        let one = sources.of(&account(&oauth.uri));
+        assert!(Arc::ptr_eq(&one, &sources.of(&account(&oauth.uri))));
+        assert!(!Arc::ptr_eq(&one, &sources.of(&account(&other.uri))));
+        one.wait().await.unwrap();
+        let tasks = one.tasks.clone();
+        drop(one);
+        tokio::time::timeout(AMPLE, tasks.wait()).await.unwrap();
+        assert_eq!(oauth.requests(), 1);
+    }
+
+    #[tokio::test]
+    async fn asking_while_all_is_well_fetches_nothing() {
+        let oauth = OAuth::start([Grant::Token(3600)]).await;
+        let source = TokenSource::start(&account(&oauth.uri));
+        source.wait().await.unwrap();
+        source.retry_now();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(oauth.requests(), 1);
+    }
+}

@@ -209,3 +209,135 @@ fn is_project(id: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b':' | b'_'))
         && id.bytes().any(|b| b.is_ascii_alphanumeric())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::providers::fcm::testing::{account_json, rsa_pem};
+
+    const URI: &str = "https://oauth2.googleapis.com/token";
+
+    fn parse(json: &Value, project: Option<&str>) -> Result<ServiceAccount, String> {
+        ServiceAccount::parse(
+            Path::new("keys/a.json"),
+            json.to_string().as_bytes(),
+            project,
+        )
+        .map_err(|error| error.to_string())
+    }
+
+    /// The error that a change of one key makes.
+    fn changed(key: &str, value: Value) -> String {
+        let mut json = account_json(URI);
+        json[key] = value;
+        parse(&json, None).unwrap_err()
+    }
+
+    #[test]
+    fn a_good_file_gives_its_project_unless_the_app_has_one() {
+        let account = parse(&account_json(URI), None).unwrap();
+        assert_eq!(account.project_id(), "calls-test");
+        assert_eq!(account.token_uri(), URI);
+        let mut json = account_json(URI);
+        json["project_id"] = Value::Null;
+        let account = parse(&json, Some("example.com:calls")).unwrap();
+        assert_eq!(account.project_id(), "example.com:calls");
+        let marked = format!("\u{feff}{}", account_json(URI));
+        assert!(ServiceAccount::parse(Path::new("a"), marked.as_bytes(), None).is_ok());
+    }
+
+    #[test]
+    fn errors_name_the_file_the_key_and_the_cure() {
+        for (key, value, parts) in [
+            (
+                "type",
+                "authorized_user".into(),
+                ["`type` is `authorized_user`", "create a key"],
+            ),
+            ("type", Value::Null, ["`type` is missing", "download"]),
+            (
+                "private_key",
+                Value::Null,
+                ["`private_key` is missing", "download"],
+            ),
+            (
+                "private_key",
+                "".into(),
+                ["`private_key` is missing", "download"],
+            ),
+            (
+                "private_key",
+                "AAAA".into(),
+                ["`private_key` is not an RSA key", "download"],
+            ),
+            (
+                "client_email",
+                7.into(),
+                ["`client_email` is missing", "download"],
+            ),
+            (
+                "project_id",
+                Value::Null,
+                ["`project_id` is missing", "set `project_id`"],
+            ),
+            (
+                "project_id",
+                "a/../b".into(),
+                ["`project_id` is not", "console"],
+            ),
+            (
+                "token_uri",
+                Value::Null,
+                ["`token_uri` is missing", "download"],
+            ),
+            (
+                "token_uri",
+                "http://oauth.example/".into(),
+                ["`token_uri` must be https", "127.0.0.1"],
+            ),
+        ] {
+            let error = changed(key, value);
+            assert!(error.starts_with("keys/a.json: "), "{error}");
+            for part in parts {
+                assert!(error.contains(part), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn keys_of_other_kinds_are_refused() {
+        let elliptic = rcgen::KeyPair::generate().unwrap().serialize_pem();
+        let pkcs1 = rsa_pem().replace("PRIVATE KEY", "RSA PRIVATE KEY");
+        let cut = rsa_pem().replacen("MII", "MIIC", 1);
+        for pem in [elliptic, pkcs1, cut] {
+            assert!(changed("private_key", pem.into()).contains("PKCS#8"));
+        }
+    }
+
+    #[test]
+    fn what_is_not_json_is_located_and_what_is_not_there_is_named() {
+        let parse = |text: &str| {
+            ServiceAccount::parse(Path::new("a.json"), text.as_bytes(), None)
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(parse("{\n  \"type\": oops").contains("line 2, column 11"));
+        assert!(parse("[]").contains("not a JSON object"));
+        let error = ServiceAccount::load(Path::new("/no/such.json"), None).unwrap_err();
+        assert!(
+            error.to_string().contains("/no/such.json: cannot be read"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn no_key_shows_in_errors_and_debug() {
+        let account = parse(&account_json(URI), None).unwrap();
+        let secret = &rsa_pem()[100..140];
+        assert!(account.json().expose().contains(secret));
+        assert!(!format!("{account:?}").contains("PRIVATE"));
+        assert!(!changed("type", rsa_pem().into()).contains(secret));
+        assert!(!changed("token_uri", rsa_pem().into()).contains(secret));
+        assert!(!changed("project_id", rsa_pem().into()).contains(secret));
+    }
+}

@@ -164,3 +164,37 @@ impl Refresher {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn tokens_are_renewed_minutes_ahead_and_short_lived_ones_at_half_time() {
+        let wait = |seconds| {
+            let token = AccessToken {
+                header: HeaderValue::from_static("x"),
+                valid_until: Instant::now() + Duration::from_secs(seconds),
+                expires_at: Timestamp::from_millis(0),
+                serial: 0,
+            };
+            Timing::default().until_renewal(&token).as_secs()
+        };
+        assert_eq!(wait(3599), 3299);
+        assert_eq!(wait(400), 200);
+        assert_eq!(wait(60), 30);
+        assert_eq!(wait(1), 1, "never a busy loop");
+    }
+
+    #[test]
+    fn pauses_grow_from_a_fifth_of_a_second_to_five_and_never_end() {
+        let delays: Vec<_> = Timing::default().delays().take(100).collect();
+        assert_eq!(delays.len(), 100);
+        let longest = Duration::from_secs(5);
+        assert!(delays.iter().all(|d| *d <= longest), "{delays:?}");
+        assert!(delays[0] <= Duration::from_millis(200));
+        assert!(delays[20..].iter().all(|d| *d >= longest / 2), "{delays:?}");
+    }
+}
