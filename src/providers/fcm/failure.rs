@@ -51,3 +51,6 @@ fn from_h2(cause: &(dyn Error + 'static)) -> Option<Answer> {
     let gone_away = error.is_go_away();
     (error.is_remote() && (refused || gone_away)).then(|| Answer::new(Class::NotProcessed))
 }
+
+#[cfg(test)]
+mod tests;
