@@ -167,6 +167,12 @@ impl TokenSource {
         }
     }
 
+    /// Whether there is a token that is valid.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.current().is_some()
+    }
+
     /// A sentence on what keeps OAuth from giving a token, if anything does.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
@@ -329,6 +335,18 @@ mod tests {
         drop(one);
         tokio::time::timeout(AMPLE, tasks.wait()).await.unwrap();
         assert_eq!(oauth.requests(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_no_token_is_not_quoted() {
+        let oauth = OAuth::start([Grant::Status(200, r#""ya29.s3cret""#)]).await;
+        let source = TokenSource::start(&account(&oauth.uri));
+        let mut state = source.state.subscribe();
+        let failed = state.wait_for(|state| state.trouble.is_some());
+        tokio::time::timeout(AMPLE, failed).await.unwrap().unwrap();
+        let trouble = source.trouble().unwrap();
+        assert_eq!(trouble, "the answer holds no access token");
+        assert!(!source.is_ready());
     }
 
     #[tokio::test]

@@ -124,7 +124,11 @@ impl ServiceAccount {
         }
         let token_uri = text(&object, "token_uri")?;
         endpoint::parse(token_uri).map_err(AccountFault::TokenUri)?;
-        check_key(text(&object, "private_key")?)?;
+        let (client_email, private_key) = (
+            text(&object, "client_email")?,
+            text(&object, "private_key")?,
+        );
+        check_key(private_key)?;
         let project = project_id
             .or_else(|| object.get("project_id").and_then(Value::as_str))
             .filter(|id| !id.is_empty())
@@ -134,9 +138,16 @@ impl ServiceAccount {
         }
         Ok(Self {
             token_uri: token_uri.into(),
-            client_email: text(&object, "client_email")?.into(),
+            client_email: client_email.into(),
             project_id: project.into(),
-            json: Secret::from(String::from_utf8_lossy(bytes).into_owned()),
+            json: Secret::from(
+                serde_json::json!({
+                    "client_email": client_email,
+                    "private_key": private_key,
+                    "token_uri": token_uri,
+                })
+                .to_string(),
+            ),
         })
     }
 
@@ -158,7 +169,8 @@ impl ServiceAccount {
         &self.token_uri
     }
 
-    /// The whole file, key included.
+    /// What a token is asked for with, key included: the file without all that
+    /// was not checked. The same for every project.
     pub(super) const fn json(&self) -> &Secret {
         &self.json
     }

@@ -86,10 +86,12 @@ impl Client {
         })
     }
 
-    /// Opens the connections before the first ring. Ends within the attempt's
-    /// time-out, whether it succeeded or not.
+    /// Opens the connections and waits for the access token, before the first
+    /// ring. Ends within the attempt's time-out, whether it succeeded or not.
     pub async fn warm(&self) {
-        self.pool.warm().await;
+        let token = tokio::time::timeout(self.attempt_timeout, self.tokens.wait());
+        // Whoever cares for how it went asks the token source and the pool.
+        let _ = tokio::join!(self.pool.warm(), token);
     }
 
     /// How many connections answered their last request.

@@ -29,6 +29,8 @@ use crate::providers::tls;
 const SCOPE: &str = "https://www.googleapis.com/auth/firebase.messaging";
 const GRANT: &str = "urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer";
 
+const NO_TOKEN: &str = "the answer holds no access token";
+
 /// Fetches access tokens for one account.
 pub(super) struct Fetcher {
     account: ServiceAccount,
@@ -57,6 +59,8 @@ impl Fetcher {
         match account.token(&[SCOPE]).await {
             Ok(token) => Ok(token),
             Err(gcp_auth::Error::Str(_)) => self.ask_by_hand(&account).await.map(Arc::new),
+            // The cause may quote what it could not read: a token.
+            Err(gcp_auth::Error::Json(..)) => Err(unavailable(NO_TOKEN.to_owned())),
             Err(error) => Err(unavailable(root_cause(&error))),
         }
     }
@@ -138,8 +142,7 @@ fn http_client() -> Result<reqwest::Client, Trouble> {
 /// What the token server's answer means.
 fn judge(status: u16, body: &[u8]) -> Result<gcp_auth::Token, Trouble> {
     match status {
-        200..=299 => serde_json::from_slice(body)
-            .map_err(|_| unavailable(format!("status {status} without an access token"))),
+        200..=299 => serde_json::from_slice(body).map_err(|_| unavailable(NO_TOKEN.to_owned())),
         // Asked too often or too slowly: says nothing about the account.
         408 | 429 => Err(unavailable(format!("status {status}"))),
         400..=499 => Err(Trouble::Refused(refusal(status, body))),

@@ -12,6 +12,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio_util::task::TaskTracker;
 
+use super::failure;
 use super::settings::STREAMS_PER_CONNECTION;
 use crate::metrics::ConnectionLabels;
 
@@ -20,7 +21,8 @@ use crate::metrics::ConnectionLabels;
 const PING_INTERVAL: Duration = Duration::from_secs(15);
 /// How long they may take to give it.
 const PING_TIMEOUT: Duration = Duration::from_secs(4);
-/// A connection that cannot be made in this time is tried anew.
+/// A connection that cannot be made in this time is tried anew. Never more than
+/// half of an attempt, so that the attempt can say that nothing was sent.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 type Gauges = Family<ConnectionLabels, Gauge>;
@@ -163,7 +165,7 @@ pub(super) struct Pool {
     /// What is asked for to open a connection: FCM answers 404 to its root,
     /// without a credential and without an effect.
     root: String,
-    warm_limit: Duration,
+    attempt_timeout: Duration,
     tasks: TaskTracker,
 }
 
@@ -173,7 +175,7 @@ impl Pool {
         size: usize,
         tls: rustls::ClientConfig,
         root: String,
-        warm_limit: Duration,
+        attempt_timeout: Duration,
         gauges: Gauges,
     ) -> reqwest::Result<Self> {
         let mut pool = Self {
@@ -182,7 +184,7 @@ impl Pool {
             tls,
             gauges,
             root,
-            warm_limit,
+            attempt_timeout,
             tasks: TaskTracker::new(),
         };
         for _ in 0..size {
@@ -202,7 +204,7 @@ impl Pool {
             .http2_keep_alive_while_idle(true)
             .pool_idle_timeout(None)
             .tcp_nodelay(true)
-            .connect_timeout(CONNECT_TIMEOUT)
+            .connect_timeout(CONNECT_TIMEOUT.min(self.attempt_timeout / 2))
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
             .no_proxy()
@@ -232,7 +234,7 @@ impl Pool {
                 channel.move_to(State::Suspect);
                 *place = Arc::clone(&fresh);
                 self.tasks
-                    .spawn(warm(fresh, self.root.clone(), self.warm_limit));
+                    .spawn(warm(fresh, self.root.clone(), self.attempt_timeout));
             }
             return;
         }
@@ -244,7 +246,7 @@ impl Pool {
         let all = self
             .slots
             .iter()
-            .map(|slot| warm(current(slot), self.root.clone(), self.warm_limit));
+            .map(|slot| warm(current(slot), self.root.clone(), self.attempt_timeout));
         futures_util::future::join_all(all).await;
     }
 
@@ -272,8 +274,9 @@ async fn warm(channel: Arc<Channel>, root: String, limit: Duration) {
     match tokio::time::timeout(limit, request).await {
         Ok(Ok(_)) => channel.answered(),
         Ok(Err(error)) => {
-            tracing::warn!(platform = "android", error = %error.without_url(), "could not connect");
+            let detail = failure::classify(&error).detail;
+            tracing::warn!(platform = "android", detail, "could not connect to FCM");
         }
-        Err(_) => tracing::warn!(platform = "android", "connecting took too long"),
+        Err(_) => tracing::warn!(platform = "android", "connecting to FCM took too long"),
     }
 }

@@ -46,21 +46,21 @@ fn prime() -> U1024 {
 
 fn rsa_pkcs8(one: U1024, other: U1024) -> Vec<u8> {
     let (p, q) = (one.max(other), one.min(other));
-    let (p1, q1) = (p.wrapping_sub(&U1024::ONE), q.wrapping_sub(&U1024::ONE));
-    let n: U2048 = p.concatenating_mul(&q);
-    let phi: U2048 = p1.concatenating_mul(&q1);
-    let e = U2048::from_u32(65_537);
-    let d = e.invert_mod(&NonZero::new(phi).unwrap()).unwrap();
+    let (less_p, less_q) = (p.wrapping_sub(&U1024::ONE), q.wrapping_sub(&U1024::ONE));
+    let modulus: U2048 = p.concatenating_mul(&q);
+    let totient: U2048 = less_p.concatenating_mul(&less_q);
+    let public = U2048::from_u32(65_537);
+    let private = public.invert_mod(&NonZero::new(totient).unwrap()).unwrap();
     let wide = |x: U1024| NonZero::new(x.resize::<{ U2048::LIMBS }>()).unwrap();
     let inverse: U1024 = q.invert_odd_mod(&Odd::new(p).unwrap()).unwrap();
     let mut fields = vec![der_integer(&[0])];
-    for number in [n, e, d] {
+    for number in [modulus, public, private] {
         fields.push(der_integer(number.to_be_bytes().as_ref()));
     }
     for number in [p, q] {
         fields.push(der_integer(number.to_be_bytes().as_ref()));
     }
-    for number in [d.rem(&wide(p1)), d.rem(&wide(q1))] {
+    for number in [private.rem(&wide(less_p)), private.rem(&wide(less_q))] {
         fields.push(der_integer(number.to_be_bytes().as_ref()));
     }
     fields.push(der_integer(inverse.to_be_bytes().as_ref()));
@@ -358,7 +358,7 @@ async fn exchange(
             let mut body = respond.send_response(Response::new(()), false).unwrap();
             body.send_data(Bytes::from_static(b"{\"name\":"), false)
                 .unwrap();
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
         Reply::Say(status, header, text) => {
             let mut response = Response::builder().status(status);

@@ -328,7 +328,7 @@ async fn a_silent_connection_is_replaced() {
     let oauth = OAuth::start([Grant::Token(3600)]).await;
     let settings = Settings {
         connections: 1,
-        attempt_timeout: Duration::from_millis(500),
+        attempt_timeout: Duration::from_secs(2),
         ..settings(&fcm)
     };
     let client = client(&settings, &oauth);
@@ -356,9 +356,10 @@ async fn a_ring_that_is_nearly_over_casts_no_suspicion() {
     let answer = push(&client, "t", Duration::from_millis(50)).await;
     assert_eq!(summary(&answer), (Class::Unclear, Some("timeout"), true));
     assert_eq!(client.ready_connections(), 2);
+    let sent = fcm.posts().len();
     let answer = push(&client, "t", Duration::ZERO).await;
     assert!(!answer.started);
-    assert_eq!(fcm.posts().len(), 1);
+    assert_eq!(fcm.posts().len(), sent);
 }
 
 #[tokio::test]

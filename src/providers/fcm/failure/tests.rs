@@ -18,13 +18,14 @@ fn pool(fcm: &Fcm) -> Pool {
     let roots = tls::roots_from(Some(fcm.ca.path())).unwrap();
     let config = tls::client_config(roots, None, &[b"h2"]).unwrap();
     let metrics = Metrics::default();
-    Pool::new(1, config, String::new(), AMPLE, metrics.connections).unwrap()
+    let limit = Duration::from_secs(1);
+    Pool::new(1, config, String::new(), limit, metrics.connections).unwrap()
 }
 
 async fn post(pool: &Pool, url: &str) -> Answer {
     let seat = pool.pick().unwrap();
-    let sent = seat.http().post(url).body("x").send();
-    let error = tokio::time::timeout(AMPLE, sent)
+    let request = seat.http().post(url).body("x").send();
+    let error = tokio::time::timeout(AMPLE, request)
         .await
         .unwrap()
         .unwrap_err();
