@@ -1,0 +1,355 @@
+//! A Google service account's key file.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls_pki_types::PrivatePkcs8KeyDer;
+use rustls_pki_types::pem::PemObject;
+use serde_json::{Map, Value};
+
+use super::endpoint::{self, EndpointFault};
+use crate::call::secret::Secret;
+
+/// A key file that was read and found usable.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ServiceAccount {
+    json: Secret,
+    token_uri: Arc<str>,
+    client_email: Arc<str>,
+    project_id: Arc<str>,
+}
+
+/// A key file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {fault}", file.display())]
+pub struct AccountError {
+    /// Which one.
+    pub file: PathBuf,
+    /// Why, and the cure.
+    pub fault: AccountFault,
+}
+
+/// Why a key file cannot be used, and what to do about it. Never quotes what
+/// stands in the file: it may be a key.
+#[derive(Debug, thiserror::Error)]
+pub enum AccountFault {
+    /// It is not there or may not be read.
+    #[error("cannot be read ({0}): check the path and the file's permissions")]
+    Unreadable(#[source] io::Error),
+    /// Not a JSON object.
+    #[error(
+        "is not a JSON object (line {line}, column {column}): download the key again from the \
+         Firebase console, Project settings, Service accounts"
+    )]
+    NotJson {
+        /// Where reading stopped, from 1.
+        line: usize,
+        /// Where in that line.
+        column: usize,
+    },
+    /// Credentials of some other kind.
+    #[error(
+        "`type` is {0}, not `service_account`: a person's login or a federated identity cannot be \
+         used, create a key in the Firebase console, Project settings, Service accounts"
+    )]
+    WrongType(String),
+    /// A key is not there, or not a text.
+    #[error("`{0}` is missing or not a text: download the key file again and do not edit it")]
+    Missing(&'static str),
+    /// No project anywhere.
+    #[error(
+        "`project_id` is missing: download the key file again, or set `project_id` for the app"
+    )]
+    MissingProject,
+    /// Not what a project is called.
+    #[error(
+        "`project_id` is not a project's id: it is the one in the console, such as `calls-1a2b`"
+    )]
+    BadProject,
+    /// The key is none.
+    #[error(
+        "`private_key` is not an RSA key in PKCS#8 PEM (BEGIN PRIVATE KEY): download the key file \
+         again and keep its line breaks as \\n"
+    )]
+    BadKey,
+    /// The assertion would go somewhere unsafe.
+    #[error("`token_uri` {0}")]
+    TokenUri(EndpointFault),
+}
+
+impl ServiceAccount {
+    /// Reads a key file. `project_id` is the app's own setting, which wins
+    /// over the file's.
+    ///
+    /// # Errors
+    /// Names the file, the key in it and the cure.
+    pub fn load(file: &Path, project_id: Option<&str>) -> Result<Self, AccountError> {
+        std::fs::read(file)
+            .map_err(AccountFault::Unreadable)
+            .and_then(|bytes| Self::check(&bytes, project_id))
+            .map_err(|fault| AccountError {
+                file: file.to_owned(),
+                fault,
+            })
+    }
+
+    /// The same of bytes that were read already; `file` only names them.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn parse(
+        file: &Path,
+        bytes: &[u8],
+        project_id: Option<&str>,
+    ) -> Result<Self, AccountError> {
+        Self::check(bytes, project_id).map_err(|fault| AccountError {
+            file: file.to_owned(),
+            fault,
+        })
+    }
+
+    fn check(bytes: &[u8], project_id: Option<&str>) -> Result<Self, AccountFault> {
+        // An editor on Windows may have put a byte order mark in front.
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        let object: Map<String, Value> =
+            serde_json::from_slice(bytes).map_err(|e| AccountFault::NotJson {
+                line: e.line(),
+                column: e.column(),
+            })?;
+        match text(&object, "type")? {
+            "service_account" => (),
+            other => return Err(AccountFault::WrongType(quoted_word(other))),
+        }
+        let token_uri = text(&object, "token_uri")?;
+        endpoint::parse(token_uri).map_err(AccountFault::TokenUri)?;
+        let (client_email, private_key) = (
+            text(&object, "client_email")?,
+            text(&object, "private_key")?,
+        );
+        check_key(private_key)?;
+        let project = project_id
+            .or_else(|| object.get("project_id").and_then(Value::as_str))
+            .filter(|id| !id.is_empty())
+            .ok_or(AccountFault::MissingProject)?;
+        if !is_project(project) {
+            return Err(AccountFault::BadProject);
+        }
+        Ok(Self {
+            token_uri: token_uri.into(),
+            client_email: client_email.into(),
+            project_id: project.into(),
+            json: Secret::from(
+                serde_json::json!({
+                    "client_email": client_email,
+                    "private_key": private_key,
+                    "token_uri": token_uri,
+                })
+                .to_string(),
+            ),
+        })
+    }
+
+    /// The Firebase project that messages are sent in.
+    #[must_use]
+    pub fn project_id(&self) -> &str {
+        &self.project_id
+    }
+
+    /// Whom the key belongs to; to be granted the right to send.
+    #[must_use]
+    pub fn client_email(&self) -> &str {
+        &self.client_email
+    }
+
+    /// Where access tokens come from.
+    #[must_use]
+    pub fn token_uri(&self) -> &str {
+        &self.token_uri
+    }
+
+    /// What a token is asked for with, key included: the file without all that
+    /// was not checked. The same for every project.
+    pub(super) const fn json(&self) -> &Secret {
+        &self.json
+    }
+}
+
+impl fmt::Debug for ServiceAccount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServiceAccount")
+            .field("client_email", &self.client_email)
+            .field("project_id", &self.project_id)
+            .field("token_uri", &self.token_uri)
+            .finish_non_exhaustive()
+    }
+}
+
+fn text<'a>(object: &'a Map<String, Value>, key: &'static str) -> Result<&'a str, AccountFault> {
+    object
+        .get(key)
+        .and_then(Value::as_str)
+        .filter(|value| !value.is_empty())
+        .ok_or(AccountFault::Missing(key))
+}
+
+/// A word in quotes; anything longer or stranger might be a secret in the
+/// wrong place.
+fn quoted_word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if text.len() <= 40 && text.chars().all(plain) {
+        format!("`{text}`")
+    } else {
+        "something else".to_owned()
+    }
+}
+
+fn check_key(pem: &str) -> Result<(), AccountFault> {
+    let der =
+        PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| AccountFault::BadKey)?;
+    ring::rsa::KeyPair::from_pkcs8(der.secret_pkcs8_der()).map_err(|_| AccountFault::BadKey)?;
+    Ok(())
+}
+
+/// Letters, digits and hyphens, with a domain in front in old projects
+/// ("example.com:calls"). Anything else would change the request's path.
+fn is_project(id: &str) -> bool {
+    id.len() <= 100
+        && id
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b':' | b'_'))
+        && id.bytes().any(|b| b.is_ascii_alphanumeric())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::providers::fcm::testing::{account_json, rsa_pem};
+
+    const URI: &str = "https://oauth2.googleapis.com/token";
+
+    fn parse(json: &Value, project: Option<&str>) -> Result<ServiceAccount, String> {
+        ServiceAccount::parse(
+            Path::new("keys/a.json"),
+            json.to_string().as_bytes(),
+            project,
+        )
+        .map_err(|error| error.to_string())
+    }
+
+    /// The error that a change of one key makes.
+    fn changed(key: &str, value: Value) -> String {
+        let mut json = account_json(URI);
+        json[key] = value;
+        parse(&json, None).unwrap_err()
+    }
+
+    #[test]
+    fn a_good_file_gives_its_project_unless_the_app_has_one() {
+        let account = parse(&account_json(URI), None).unwrap();
+        assert_eq!(account.project_id(), "calls-test");
+        assert_eq!(account.token_uri(), URI);
+        let mut json = account_json(URI);
+        json["project_id"] = Value::Null;
+        let account = parse(&json, Some("example.com:calls")).unwrap();
+        assert_eq!(account.project_id(), "example.com:calls");
+        let marked = format!("\u{feff}{}", account_json(URI));
+        assert!(ServiceAccount::parse(Path::new("a"), marked.as_bytes(), None).is_ok());
+    }
+
+    #[test]
+    fn errors_name_the_file_the_key_and_the_cure() {
+        for (key, value, parts) in [
+            (
+                "type",
+                "authorized_user".into(),
+                ["`type` is `authorized_user`", "create a key"],
+            ),
+            ("type", Value::Null, ["`type` is missing", "download"]),
+            (
+                "private_key",
+                Value::Null,
+                ["`private_key` is missing", "download"],
+            ),
+            (
+                "private_key",
+                "".into(),
+                ["`private_key` is missing", "download"],
+            ),
+            (
+                "private_key",
+                "AAAA".into(),
+                ["`private_key` is not an RSA key", "download"],
+            ),
+            (
+                "client_email",
+                7.into(),
+                ["`client_email` is missing", "download"],
+            ),
+            (
+                "project_id",
+                Value::Null,
+                ["`project_id` is missing", "set `project_id`"],
+            ),
+            (
+                "project_id",
+                "a/../b".into(),
+                ["`project_id` is not", "console"],
+            ),
+            (
+                "token_uri",
+                Value::Null,
+                ["`token_uri` is missing", "download"],
+            ),
+            (
+                "token_uri",
+                "http://oauth.example/".into(),
+                ["`token_uri` must be https", "127.0.0.1"],
+            ),
+        ] {
+            let error = changed(key, value);
+            assert!(error.starts_with("keys/a.json: "), "{error}");
+            for part in parts {
+                assert!(error.contains(part), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn keys_of_other_kinds_are_refused() {
+        let elliptic = rcgen::KeyPair::generate().unwrap().serialize_pem();
+        let pkcs1 = rsa_pem().replace("PRIVATE KEY", "RSA PRIVATE KEY");
+        let cut = rsa_pem().replacen("MII", "MIIC", 1);
+        for pem in [elliptic, pkcs1, cut] {
+            assert!(changed("private_key", pem.into()).contains("PKCS#8"));
+        }
+    }
+
+    #[test]
+    fn what_is_not_json_is_located_and_what_is_not_there_is_named() {
+        let parse = |text: &str| {
+            ServiceAccount::parse(Path::new("a.json"), text.as_bytes(), None)
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(parse("{\n  \"type\": oops").contains("line 2, column 11"));
+        assert!(parse("[]").contains("not a JSON object"));
+        let error = ServiceAccount::load(Path::new("/no/such.json"), None).unwrap_err();
+        assert!(
+            error.to_string().contains("/no/such.json: cannot be read"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn no_key_shows_in_errors_and_debug() {
+        let account = parse(&account_json(URI), None).unwrap();
+        let secret = &rsa_pem()[100..140];
+        assert!(account.json().expose().contains(secret));
+        assert!(!format!("{account:?}").contains("PRIVATE"));
+        assert!(!changed("type", rsa_pem().into()).contains(secret));
+        assert!(!changed("token_uri", rsa_pem().into()).contains(secret));
+        assert!(!changed("project_id", rsa_pem().into()).contains(secret));
+    }
+}

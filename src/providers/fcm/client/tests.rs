@@ -1,0 +1,411 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use uuid::Uuid;
+
+use super::*;
+use crate::call::push::PushKind;
+use crate::call::secret::Secret;
+use crate::providers::fcm::refresh::Timing;
+use crate::providers::fcm::testing::{Fcm, Grant, OAuth, Reply, account};
+
+/// Longer than anything here takes, however slow the machine is.
+const AMPLE: Duration = Duration::from_secs(30);
+
+fn settings(fcm: &Fcm) -> Settings {
+    Settings {
+        url: format!("https://{}", fcm.addr),
+        ca_file: Some(fcm.ca.path().to_owned()),
+        attempt_timeout: AMPLE,
+        ..Settings::default()
+    }
+}
+
+fn timing() -> Timing {
+    Timing {
+        fetch_timeout: AMPLE,
+        backoff: (Duration::from_millis(20), Duration::from_millis(100)),
+        asked: Duration::from_millis(50),
+        ..Timing::default()
+    }
+}
+
+fn client(settings: &Settings, oauth: &OAuth) -> Client {
+    client_with(settings, oauth, &Metrics::default())
+}
+
+fn client_with(settings: &Settings, oauth: &OAuth, metrics: &Metrics) -> Client {
+    let account = account(&oauth.uri);
+    let tokens = TokenSource::start_with(&account, timing());
+    Client::new(settings, &account, tokens, metrics).unwrap()
+}
+
+/// A push to a token with so much time left.
+async fn push(client: &Client, token: &str, time_left: Duration) -> Answer {
+    let payload = Payload::Android(vec![("event".into(), "ring".into())]);
+    client
+        .send(Attempt {
+            id: Uuid::nil(),
+            kind: PushKind::Call,
+            token: &Secret::from(token),
+            payload: &payload,
+            deadline: Timestamp::from_millis(0),
+            time_left,
+        })
+        .await
+}
+
+async fn ring(client: &Client) -> Answer {
+    push(client, "token", AMPLE).await
+}
+
+fn summary(answer: &Answer) -> (Class, Option<&str>, bool) {
+    (answer.class, answer.reason.as_deref(), answer.started)
+}
+
+/// Waits for something that happens in the background.
+async fn until(what: impl Fn() -> bool) {
+    let all = async {
+        while !what() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(AMPLE, all).await.unwrap();
+}
+
+async fn accepting() -> Fcm {
+    Fcm::start(|_| Reply::accepted()).await
+}
+
+#[tokio::test]
+async fn a_push_is_one_request_with_a_bearer_and_data_only() {
+    let (fcm, oauth) = (accepting().await, OAuth::start([Grant::Token(3600)]).await);
+    let client = client(&settings(&fcm), &oauth);
+    client.tokens().wait().await.unwrap();
+    let answer = push(&client, "dev:ice", Duration::from_millis(25_999)).await;
+    assert_eq!(summary(&answer), (Class::Accepted, None, true));
+    assert_eq!(
+        answer.provider_id.as_deref(),
+        Some("projects/calls-test/messages/0:1")
+    );
+    let [post] = &fcm.posts()[..] else { panic!() };
+    assert_eq!(post.path, "/v1/projects/calls-test/messages:send");
+    assert_eq!(post.bearer.as_deref(), Some("Bearer token-0"));
+    assert_eq!(
+        post.body,
+        concat!(
+            r#"{"message":{"token":"dev:ice","data":{"event":"ring"},"#,
+            r#""android":{"priority":"HIGH","ttl":"25s"}}}"#
+        )
+    );
+    let text = format!(
+        "{client:?} {:?} {:?}",
+        client.tokens(),
+        client.tokens().current()
+    );
+    assert!(!text.contains("token-0"), "{text}");
+}
+
+#[tokio::test]
+async fn a_checked_push_asks_for_no_delivery() {
+    let (fcm, oauth) = (accepting().await, OAuth::start([Grant::Token(3600)]).await);
+    let client = client(&settings(&fcm), &oauth);
+    let attempt = Attempt {
+        id: Uuid::nil(),
+        kind: PushKind::Call,
+        token: &Secret::from("t"),
+        payload: &Payload::Android(vec![]),
+        deadline: Timestamp::from_millis(0),
+        time_left: AMPLE,
+    };
+    assert_eq!(client.validate(attempt).await.class, Class::Accepted);
+    assert!(fcm.posts()[0].body.ends_with(r#","validate_only":true}"#));
+}
+
+#[tokio::test]
+async fn another_platforms_payload_is_our_own_fault_and_sends_nothing() {
+    let (fcm, oauth) = (accepting().await, OAuth::start([Grant::Token(3600)]).await);
+    let client = client(&settings(&fcm), &oauth);
+    let attempt = Attempt {
+        id: Uuid::nil(),
+        kind: PushKind::Call,
+        token: &Secret::from("t"),
+        payload: &Payload::Ios(Bytes::from_static(b"{}")),
+        deadline: Timestamp::from_millis(0),
+        time_left: AMPLE,
+    };
+    let answer = client.send(attempt).await;
+    assert_eq!(summary(&answer), (Class::OwnFault, None, false));
+    assert!(fcm.posts().is_empty());
+}
+
+#[tokio::test]
+async fn warming_opens_every_connection_and_sends_no_message() {
+    let (fcm, oauth) = (accepting().await, OAuth::start([Grant::Token(3600)]).await);
+    let metrics = Metrics::default();
+    let client = client_with(&settings(&fcm), &oauth, &metrics);
+    assert_eq!(fcm.connections(), 0);
+    client.warm().await;
+    assert_eq!((fcm.connections(), client.ready_connections()), (2, 2));
+    assert!(fcm.posts().is_empty());
+    let ready = r#"ringpush_connections{platform="android",state="ready"} "#;
+    assert!(metrics.render().contains(&format!("{ready}2")));
+    for _ in 0..10 {
+        assert_eq!(ring(&client).await.class, Class::Accepted);
+    }
+    assert_eq!(
+        fcm.connections(),
+        2,
+        "later pushes use the warm connections"
+    );
+    drop(client);
+    assert!(metrics.render().contains(&format!("{ready}0")));
+}
+
+#[tokio::test]
+async fn warming_gives_up_in_time() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (fcm, oauth) = (accepting().await, OAuth::start([Grant::Token(3600)]).await);
+    let settings = Settings {
+        url: format!("https://{}", silent.local_addr().unwrap()),
+        attempt_timeout: Duration::from_millis(100),
+        ..settings(&fcm)
+    };
+    let client = client(&settings, &oauth);
+    tokio::time::timeout(AMPLE, client.warm()).await.unwrap();
+    assert_eq!(client.ready_connections(), 0);
+}
+
+#[tokio::test]
+async fn a_push_waits_for_the_first_token_and_its_ttl_shrinks_by_that() {
+    let fcm = accepting().await;
+    let oauth = OAuth::start([Grant::Late(Duration::from_millis(300), 3600)]).await;
+    let client = client(&settings(&fcm), &oauth);
+    let answer = push(&client, "t", Duration::from_secs(25)).await;
+    assert_eq!(summary(&answer), (Class::Accepted, None, true));
+    let body = &fcm.posts()[0].body;
+    let ttl: u64 = body
+        .split(r#""ttl":""#)
+        .nth(1)
+        .unwrap()
+        .split('s')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(ttl < 25, "{body}");
+    assert_eq!(oauth.requests(), 1);
+}
+
+#[tokio::test]
+async fn without_a_token_from_a_hanging_oauth_nothing_is_started() {
+    let (fcm, oauth) = (accepting().await, OAuth::start([Grant::Hang]).await);
+    let settings = Settings {
+        attempt_timeout: Duration::from_millis(100),
+        ..settings(&fcm)
+    };
+    let client = client(&settings, &oauth);
+    let answer = ring(&client).await;
+    assert_eq!(
+        summary(&answer),
+        (Class::NoCredential, Some("oauth_unavailable"), false)
+    );
+    // The ring's own end counts too.
+    let answer = push(&client, "t", Duration::from_millis(10)).await;
+    assert_eq!(answer.class, Class::NoCredential);
+    assert!(fcm.posts().is_empty());
+}
+
+#[tokio::test]
+async fn a_push_outlives_a_stumbling_oauth() {
+    let fcm = accepting().await;
+    // More refusals than one fetch makes requests: five, and one by hand.
+    let stumble = vec![Grant::Status(500, "oops"); 7];
+    let script = stumble.into_iter().chain([Grant::Token(3600)]);
+    let oauth = OAuth::start(script).await;
+    let client = client(&settings(&fcm), &oauth);
+    let source = Arc::clone(client.tokens());
+    let watcher = async { until(|| source.trouble().is_some()).await };
+    let (answer, ()) = tokio::join!(ring(&client), watcher);
+    assert_eq!(summary(&answer), (Class::Accepted, None, true));
+    assert_eq!(client.tokens().trouble(), None);
+}
+
+#[tokio::test]
+async fn a_refusing_oauth_is_a_credential_fault_at_once_until_it_relents() {
+    let fcm = accepting().await;
+    let word = r#"{"error":"invalid_grant","error_description":"Invalid JWT Signature."}"#;
+    let oauth = OAuth::start([Grant::Status(400, word)]).await;
+    let client = client(&settings(&fcm), &oauth);
+    let answer = ring(&client).await;
+    assert_eq!(
+        summary(&answer),
+        (Class::CredentialFault, Some("invalid_grant"), false)
+    );
+    assert_eq!(answer.detail.as_deref(), Some("Invalid JWT Signature."));
+    // Each fault makes the task ask again, long before its ten seconds.
+    oauth.now_says(Grant::Token(3600));
+    let recovered = async {
+        while ring(&client).await.class != Class::Accepted {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(8), recovered)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_401_of_fifty_pushes_makes_one_token_request_and_the_old_token_is_gone() {
+    let fcm = Fcm::start(|seen| match seen.bearer.as_deref() {
+        Some("Bearer token-0") => Reply::Say(401, None, String::new()),
+        _ => Reply::accepted(),
+    })
+    .await;
+    let oauth = OAuth::start([Grant::Token(3600)]).await;
+    let client = client(&settings(&fcm), &oauth);
+    client.tokens().wait().await.unwrap();
+    let fifty = || futures_util::future::join_all((0..50).map(|_| ring(&client)));
+    let first = fifty().await;
+    let (stale, rest): (Vec<_>, Vec<_>) = first
+        .iter()
+        .partition(|a| a.class == Class::StaleCredential);
+    assert!(!stale.is_empty());
+    assert!(rest.iter().all(|a| a.class == Class::Accepted));
+    assert!(fifty().await.iter().all(|a| a.class == Class::Accepted));
+    assert_eq!(oauth.requests(), 2, "one at the start, one after the 401s");
+}
+
+#[tokio::test]
+async fn forced_renewals_are_spaced() {
+    let fcm = Fcm::start(|_| Reply::Say(401, None, String::new())).await;
+    let oauth = OAuth::start([Grant::Token(3600)]).await;
+    let client = client(&settings(&fcm), &oauth);
+    let begun = Instant::now();
+    for _ in 0..5 {
+        assert_eq!(ring(&client).await.class, Class::StaleCredential);
+    }
+    // Five tokens were used: the first, one at once, three 50 ms apart.
+    assert!(begun.elapsed() >= Duration::from_millis(150));
+    assert!(oauth.requests() >= 5);
+}
+
+#[tokio::test]
+async fn answers_are_read_to_their_headers_and_classified() {
+    let fcm =
+        Fcm::start(|_| Reply::Say(503, Some(("retry-after", "7".into())), "x".repeat(1 << 20)))
+            .await;
+    let oauth = OAuth::start([Grant::Token(3600)]).await;
+    let client = client(&settings(&fcm), &oauth);
+    let answer = ring(&client).await;
+    assert_eq!(
+        summary(&answer),
+        (Class::Unavailable, Some("http_503"), true)
+    );
+    assert_eq!(answer.retry_after, Some(Duration::from_secs(7)));
+}
+
+#[tokio::test]
+async fn redirects_are_not_followed() {
+    let fcm = Fcm::start(|seen| match seen.path.as_str() {
+        "/elsewhere" => Reply::accepted(),
+        _ => Reply::Say(307, Some(("location", "/elsewhere".into())), String::new()),
+    })
+    .await;
+    let oauth = OAuth::start([Grant::Token(3600)]).await;
+    let answer = ring(&client(&settings(&fcm), &oauth)).await;
+    assert_eq!(summary(&answer), (Class::Unknown, Some("http_307"), true));
+    assert_eq!(fcm.posts().len(), 1);
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_replaced() {
+    let first = AtomicUsize::new(0);
+    let fcm = Fcm::start(move |_| match first.fetch_add(1, Ordering::SeqCst) {
+        0 => Reply::Hang,
+        _ => Reply::accepted(),
+    })
+    .await;
+    let oauth = OAuth::start([Grant::Token(3600)]).await;
+    let settings = Settings {
+        connections: 1,
+        attempt_timeout: Duration::from_secs(2),
+        ..settings(&fcm)
+    };
+    let client = client(&settings, &oauth);
+    client.tokens().wait().await.unwrap();
+    client.warm().await;
+    let answer = ring(&client).await;
+    assert_eq!(summary(&answer), (Class::Unclear, Some("timeout"), true));
+    until(|| client.ready_connections() == 1).await;
+    assert_eq!(
+        fcm.connections(),
+        2,
+        "the new one is opened before it is needed"
+    );
+    client.close().await;
+    assert_eq!(ring(&client).await.class, Class::Accepted);
+}
+
+#[tokio::test]
+async fn a_ring_that_is_nearly_over_casts_no_suspicion() {
+    let fcm = Fcm::start(|_| Reply::Hang).await;
+    let oauth = OAuth::start([Grant::Token(3600)]).await;
+    let client = client(&settings(&fcm), &oauth);
+    client.tokens().wait().await.unwrap();
+    client.warm().await;
+    let answer = push(&client, "t", Duration::from_millis(50)).await;
+    assert_eq!(summary(&answer), (Class::Unclear, Some("timeout"), true));
+    assert_eq!(client.ready_connections(), 2);
+    let sent = fcm.posts().len();
+    let answer = push(&client, "t", Duration::ZERO).await;
+    assert!(!answer.started);
+    assert_eq!(fcm.posts().len(), sent);
+}
+
+#[tokio::test]
+async fn a_body_that_never_ends_is_a_timeout() {
+    let fcm = Fcm::start(|_| Reply::Half).await;
+    let oauth = OAuth::start([Grant::Token(3600)]).await;
+    let client = client(&settings(&fcm), &oauth);
+    client.tokens().wait().await.unwrap();
+    client.warm().await;
+    let answer = push(&client, "t", Duration::from_millis(200)).await;
+    assert_eq!(summary(&answer), (Class::Unclear, Some("timeout"), true));
+}
+
+#[tokio::test]
+async fn a_closed_source_ends_the_wait() {
+    let (fcm, oauth) = (accepting().await, OAuth::start([Grant::Hang]).await);
+    let client = client(&settings(&fcm), &oauth);
+    let close = client.tokens().close();
+    let (answer, ()) = tokio::join!(ring(&client), close);
+    assert_eq!(answer.class, Class::NoCredential);
+}
+
+#[test]
+fn a_bad_address_or_ca_file_is_named() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let oauth = OAuth::start([Grant::Token(3600)]).await;
+        let account = account(&oauth.uri);
+        let tokens = TokenSource::start_with(&account, timing());
+        let error = |settings: Settings| {
+            Client::new(&settings, &account, tokens.clone(), &Metrics::default())
+                .unwrap_err()
+                .to_string()
+        };
+        let text = error(Settings {
+            url: "http://fcm.example".into(),
+            ..Settings::default()
+        });
+        assert!(text.starts_with("fcm.url must"), "{text}");
+        let text = error(Settings {
+            ca_file: Some("/no/ca.pem".into()),
+            ..Settings::default()
+        });
+        assert!(text.contains("/no/ca.pem"), "{text}");
+    });
+}

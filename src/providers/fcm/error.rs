@@ -1,0 +1,257 @@
+//! FCM's answers: what each of them means to us.
+//!
+//! Sources: "`ErrorCode`" and "Firebase Cloud Messaging error codes" for the
+//! codes, "google.rpc.BadRequest" and "google.rpc.ErrorInfo" for the details.
+//! Decided by the `errorCode` of the `FcmError` in `error.details`, since
+//! `error.status` is shared by unrelated faults: `NOT_FOUND` is said of a dead
+//! token and of a project that does not exist. Message texts drift and are
+//! never looked at.
+
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+
+use crate::call::push::{Answer, Class};
+
+/// "Quota exceeded": Google asks for a minute if it names no time itself.
+const DEFAULT_WAIT: Duration = Duration::from_secs(60);
+
+const FCM_ERROR: &str = "google.firebase.fcm.v1.FcmError";
+const BAD_REQUEST: &str = "google.rpc.BadRequest";
+const ERROR_INFO: &str = "google.rpc.ErrorInfo";
+
+/// The field that names the device.
+const TOKEN_FIELD: &str = "message.token";
+
+/// FCM's `ErrorCode`, and whatever it may grow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum ErrorCode {
+    Unspecified,
+    InvalidArgument,
+    Unregistered,
+    SenderIdMismatch,
+    QuotaExceeded,
+    Unavailable,
+    Internal,
+    ThirdPartyAuth,
+    Unknown(String),
+}
+
+impl ErrorCode {
+    fn from_word(word: String) -> Self {
+        match word.as_str() {
+            "UNSPECIFIED_ERROR" => Self::Unspecified,
+            "INVALID_ARGUMENT" => Self::InvalidArgument,
+            "UNREGISTERED" => Self::Unregistered,
+            "SENDER_ID_MISMATCH" => Self::SenderIdMismatch,
+            "QUOTA_EXCEEDED" => Self::QuotaExceeded,
+            "UNAVAILABLE" => Self::Unavailable,
+            "INTERNAL" => Self::Internal,
+            "THIRD_PARTY_AUTH_ERROR" => Self::ThirdPartyAuth,
+            _ => Self::Unknown(word),
+        }
+    }
+
+    fn word(&self) -> &str {
+        match self {
+            Self::Unspecified => "UNSPECIFIED_ERROR",
+            Self::InvalidArgument => "INVALID_ARGUMENT",
+            Self::Unregistered => "UNREGISTERED",
+            Self::SenderIdMismatch => "SENDER_ID_MISMATCH",
+            Self::QuotaExceeded => "QUOTA_EXCEEDED",
+            Self::Unavailable => "UNAVAILABLE",
+            Self::Internal => "INTERNAL",
+            Self::ThirdPartyAuth => "THIRD_PARTY_AUTH_ERROR",
+            Self::Unknown(word) => word,
+        }
+    }
+}
+
+/// What an error's body says, as far as it can be read. Anything may be
+/// missing: proxies answer in HTML.
+#[derive(Debug, Default)]
+struct ErrorBody {
+    /// There is an `FcmError`, whatever it holds.
+    from_fcm: bool,
+    code: Option<ErrorCode>,
+    status: Option<String>,
+    info: Option<String>,
+    /// Names of the fields that were found wrong.
+    violations: Vec<String>,
+}
+
+impl ErrorBody {
+    fn read(body: &[u8]) -> Self {
+        let Ok(json) = serde_json::from_slice::<Value>(body) else {
+            return Self::default();
+        };
+        // With some gateways an error stands in an array of one.
+        let error = json.get("error").or_else(|| json.get(0)?.get("error"));
+        let Some(error) = error else {
+            return Self::default();
+        };
+        let mut read = Self {
+            status: word(error.get("status")),
+            ..Self::default()
+        };
+        for detail in error
+            .get("details")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
+            read.add(detail);
+        }
+        read
+    }
+
+    fn add(&mut self, detail: &Value) {
+        let kind = detail
+            .get("@type")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        if kind.ends_with(FCM_ERROR) {
+            self.from_fcm = true;
+            if self.code.is_none() {
+                self.code = word(detail.get("errorCode")).map(ErrorCode::from_word);
+            }
+        } else if kind.ends_with(ERROR_INFO) {
+            self.info = self.info.take().or_else(|| word(detail.get("reason")));
+        } else if kind.ends_with(BAD_REQUEST) {
+            let violations = detail.get("fieldViolations").and_then(Value::as_array);
+            self.violations.extend(
+                violations
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|v| v.get("field")?.as_str())
+                    .filter(|field| !field.is_empty())
+                    .map(field_name),
+            );
+        }
+    }
+
+    /// The table. Every code is decided here and nowhere else.
+    fn class(&self, status: u16) -> Class {
+        match &self.code {
+            Some(ErrorCode::Unregistered) if status == 404 => Class::DeadToken,
+            Some(ErrorCode::InvalidArgument) if self.blames_payload() => Class::PayloadFault,
+            // Google says that the token may be deleted if the payload is known
+            // to be valid, which cannot be known of somebody's own data.
+            Some(ErrorCode::InvalidArgument | ErrorCode::SenderIdMismatch) => Class::SuspectToken,
+            Some(ErrorCode::QuotaExceeded) => Class::Throttled,
+            Some(ErrorCode::Unavailable | ErrorCode::Internal) => Class::Unavailable,
+            // An iOS or web token whose own service refused Firebase.
+            Some(ErrorCode::ThirdPartyAuth) => Class::PayloadFault,
+            // UNREGISTERED under any other status contradicts the
+            // documentation; nothing is deleted on a contradiction.
+            Some(ErrorCode::Unregistered | ErrorCode::Unspecified | ErrorCode::Unknown(_))
+            | None => self.class_by_status(status),
+        }
+    }
+
+    /// What is left to go by where no known code is given.
+    fn class_by_status(&self, status: u16) -> Class {
+        match status {
+            400 if !self.from_fcm && !self.violations.is_empty() => Class::PayloadFault,
+            401 => Class::StaleCredential,
+            403 => Class::CredentialFault,
+            // The project does not exist or is not ours. Every token would
+            // look dead; none is.
+            404 if !self.from_fcm => Class::CredentialFault,
+            429 => Class::Throttled,
+            500..=599 => Class::Unavailable,
+            _ => Class::Unknown,
+        }
+    }
+
+    fn blames_payload(&self) -> bool {
+        self.violations.iter().any(|field| field != TOKEN_FIELD)
+    }
+
+    fn reason(&self, status: u16) -> String {
+        self.code
+            .as_ref()
+            .map(|code| code.word().to_owned())
+            .or_else(|| self.status.clone())
+            .or_else(|| self.info.clone())
+            .unwrap_or_else(|| format!("http_{status}"))
+    }
+
+    fn detail(&self) -> Option<String> {
+        if !self.violations.is_empty() {
+            return Some(format!("refused: {}", self.violations.join(", ")));
+        }
+        self.info.clone()
+    }
+}
+
+/// Says what an answer means. `retry_after` is the header, read by
+/// [`retry_after`].
+pub(super) fn classify(status: u16, body: &[u8], retry_after: Option<Duration>) -> Answer {
+    let mut answer = if (200..300).contains(&status) {
+        accepted(status, body)
+    } else {
+        let error = ErrorBody::read(body);
+        let mut answer = Answer::new(error.class(status)).because(error.reason(status));
+        answer.detail = error.detail();
+        if answer.class == Class::Throttled {
+            answer.retry_after = Some(retry_after.unwrap_or(DEFAULT_WAIT));
+        } else if answer.class == Class::Unavailable {
+            answer.retry_after = retry_after;
+        }
+        answer
+    };
+    answer.status = Some(status);
+    answer
+}
+
+/// A success names the message. One that does not comes from something else
+/// that stands in between, so nothing is known of the push.
+fn accepted(status: u16, body: &[u8]) -> Answer {
+    let name = serde_json::from_slice::<Value>(body)
+        .ok()
+        .and_then(|json| json.get("name")?.as_str().map(str::to_owned))
+        .filter(|name| (1..=1024).contains(&name.len()));
+    if name.is_none() {
+        let mut answer = Answer::new(Class::Unknown).because(format!("http_{status}"));
+        answer.detail = Some("a success without a message name".to_owned());
+        return answer;
+    }
+    let mut answer = Answer::new(Class::Accepted);
+    answer.provider_id = name;
+    answer
+}
+
+/// Reads `Retry-After`: seconds, or a date ("HTTP Semantics", 10.2.3). One
+/// that is past asks for no wait; one that cannot be read is not there.
+pub(super) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+    let value = value.trim();
+    if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
+        // More digits than fit ask for longer than any ring.
+        return Some(Duration::from_secs(
+            value.parse().unwrap_or(u32::MAX).into(),
+        ));
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    Some(date.duration_since(now).unwrap_or_default())
+}
+
+/// A word such as `PERMISSION_DENIED`; what is not one would only spoil
+/// labels, logs and routing.
+fn word(value: Option<&Value>) -> Option<String> {
+    let text = value?.as_str()?;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    ((1..=64).contains(&text.len()) && text.bytes().all(plain)).then(|| text.to_owned())
+}
+
+/// A field's path, cut to what a path can hold. The description beside it may
+/// quote values and is never looked at.
+fn field_name(path: &str) -> String {
+    path.chars()
+        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '[' | ']' | '-'))
+        .take(100)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

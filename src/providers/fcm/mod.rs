@@ -1,0 +1,31 @@
+//! Firebase Cloud Messaging (HTTP v1): high-priority data messages to Android.
+//!
+//! - [`Settings`], [`AndroidSettings`]: what a configuration says;
+//!   [`ServiceAccount`]: a Google key file, checked.
+//! - [`TokenSource`]: the OAuth access token, renewed ahead of time by a task.
+//! - [`Client`]: one attempt at one push, over a few warm HTTP/2 connections.
+//! - `message` (push → bytes), `error` (answer → class), `failure` (broken
+//!   connection → class): pure.
+//!
+//! A message can only hold data. With a notification block the system would
+//! draw it by itself and the app would never be woken to show a call, so
+//! there is no type here that could carry one.
+
+mod access;
+mod account;
+mod client;
+mod endpoint;
+mod error;
+mod failure;
+mod message;
+mod oauth;
+mod pool;
+mod refresh;
+mod settings;
+#[cfg(test)]
+mod testing;
+
+pub use access::{TokenSource, TokenSources};
+pub use account::{AccountError, AccountFault, ServiceAccount};
+pub use client::{Client, ClientError};
+pub use settings::{AndroidSettings, Settings, SettingsError};

@@ -1,0 +1,270 @@
+//! Fetching one access token ("Using OAuth 2.0 for Server to Server
+//! Applications").
+//!
+//! `gcp_auth` makes the request, from a fresh instance each time, since an
+//! instance gives out the same token until 20 s before its end and cannot be
+//! told otherwise. It has no time limit, so one is put around it. Of a
+//! refusal it keeps neither status nor body (its error is the same for a key
+//! that was deleted and for a server in trouble), so after one the question
+//! is asked once more by hand, with the instance's own signer. An answer to
+//! that is as good as any; while OAuth refuses, only that request is made.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use gcp_auth::{CustomServiceAccount, TokenProvider};
+use http::HeaderValue;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::access::{AccessToken, Refusal, Trouble};
+use super::account::ServiceAccount;
+use super::client::read_body;
+use crate::call::time::Timestamp;
+use crate::providers::tls;
+
+/// The right to send messages, and no other.
+const SCOPE: &str = "https://www.googleapis.com/auth/firebase.messaging";
+const GRANT: &str = "urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer";
+
+const NO_TOKEN: &str = "the answer holds no access token";
+
+/// Fetches access tokens for one account.
+pub(super) struct Fetcher {
+    account: ServiceAccount,
+    limit: Duration,
+}
+
+impl Fetcher {
+    pub(super) const fn new(account: ServiceAccount, limit: Duration) -> Self {
+        Self { account, limit }
+    }
+
+    /// One token, in no more than the time-out. `refused` says that the last
+    /// answer was a refusal.
+    pub(super) async fn fetch(&self, serial: u64, refused: bool) -> Result<AccessToken, Trouble> {
+        let token = tokio::time::timeout(self.limit, self.ask(refused))
+            .await
+            .map_err(|_| unavailable(format!("no answer within {:?}", self.limit)))??;
+        access_token(&token, serial)
+    }
+
+    async fn ask(&self, refused: bool) -> Result<Arc<gcp_auth::Token>, Trouble> {
+        let account = Arc::new(self.instance().await?);
+        if refused {
+            return self.ask_by_hand(&account).await.map(Arc::new);
+        }
+        match account.token(&[SCOPE]).await {
+            Ok(token) => Ok(token),
+            Err(gcp_auth::Error::Str(_)) => self.ask_by_hand(&account).await.map(Arc::new),
+            // The cause may quote what it could not read: a token.
+            Err(gcp_auth::Error::Json(..)) => Err(unavailable(NO_TOKEN.to_owned())),
+            Err(error) => Err(unavailable(root_cause(&error))),
+        }
+    }
+
+    /// Reads the system's certificates, so not on a thread that serves calls.
+    async fn instance(&self) -> Result<CustomServiceAccount, Trouble> {
+        let json = self.account.json().clone();
+        tokio::task::spawn_blocking(move || CustomServiceAccount::from_json(json.expose()))
+            .await
+            .map_err(|error| unavailable(error.to_string()))?
+            .map_err(|error| unavailable(root_cause(&error)))
+    }
+
+    async fn ask_by_hand(
+        &self,
+        account: &CustomServiceAccount,
+    ) -> Result<gcp_auth::Token, Trouble> {
+        let assertion = self.assertion(account)?;
+        let client = tokio::task::spawn_blocking(http_client)
+            .await
+            .map_err(|error| unavailable(error.to_string()))??;
+        let answer = client
+            .post(self.account.token_uri())
+            .header(
+                http::header::CONTENT_TYPE,
+                "application/x-www-form-urlencoded",
+            )
+            .body(format!("grant_type={GRANT}&assertion={assertion}"))
+            .send()
+            .await
+            .map_err(|error| unavailable(root_cause(&error)))?;
+        let status = answer.status().as_u16();
+        let body = read_body(answer)
+            .await
+            .map_err(|error| unavailable(root_cause(&error)))?;
+        judge(status, &body)
+    }
+
+    /// A signed statement of who asks for what ("JSON Web Token (JWT) Profile
+    /// for OAuth 2.0", RFC 7523).
+    fn assertion(&self, account: &CustomServiceAccount) -> Result<String, Trouble> {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
+        let claims = serde_json::json!({
+            "iss": self.account.client_email(),
+            "scope": SCOPE,
+            "aud": self.account.token_uri(),
+            "iat": now,
+            "exp": now + 3600,
+        });
+        let mut jwt = URL_SAFE_NO_PAD.encode(r#"{"alg":"RS256","typ":"JWT"}"#);
+        jwt.push('.');
+        URL_SAFE_NO_PAD.encode_string(claims.to_string(), &mut jwt);
+        let signature = account
+            .signer()
+            .sign(jwt.as_bytes())
+            .map_err(|error| unavailable(root_cause(&error)))?;
+        jwt.push('.');
+        URL_SAFE_NO_PAD.encode_string(signature, &mut jwt);
+        Ok(jwt)
+    }
+}
+
+fn http_client() -> Result<reqwest::Client, Trouble> {
+    let tls = tls::roots(None)
+        .and_then(|roots| tls::client_config(roots, None, &[b"http/1.1"]))
+        .map_err(|error| unavailable(error.to_string()))?;
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .http1_only()
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .build()
+        .map_err(|error| unavailable(root_cause(&error)))
+}
+
+/// What the token server's answer means.
+fn judge(status: u16, body: &[u8]) -> Result<gcp_auth::Token, Trouble> {
+    match status {
+        200..=299 => serde_json::from_slice(body).map_err(|_| unavailable(NO_TOKEN.to_owned())),
+        // Asked too often or too slowly: says nothing about the account.
+        408 | 429 => Err(unavailable(format!("status {status}"))),
+        400..=499 => Err(Trouble::Refused(refusal(status, body))),
+        _ => Err(unavailable(format!("status {status}"))),
+    }
+}
+
+fn refusal(status: u16, body: &[u8]) -> Refusal {
+    let json: Value = serde_json::from_slice(body).unwrap_or_default();
+    let text = |key: &str| json.get(key).and_then(Value::as_str);
+    let is_word = |w: &&str| {
+        (1..=64).contains(&w.len()) && w.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    };
+    let description = text("error_description").map(|text| {
+        let printable = text.chars().filter(|c| !c.is_control());
+        printable.take(200).collect()
+    });
+    Refusal {
+        reason: text("error")
+            .filter(is_word)
+            .unwrap_or("oauth_refused")
+            .to_owned(),
+        detail: Some(description.unwrap_or_else(|| format!("status {status}"))),
+    }
+}
+
+fn access_token(token: &gcp_auth::Token, serial: u64) -> Result<AccessToken, Trouble> {
+    let mut header = HeaderValue::try_from(format!("Bearer {}", token.as_str()))
+        .map_err(|_| unavailable("the access token is not fit for a header".to_owned()))?;
+    header.set_sensitive(true);
+    let expires_at = SystemTime::from(token.expires_at());
+    let life = expires_at
+        .duration_since(SystemTime::now())
+        .unwrap_or_default();
+    if life.is_zero() {
+        return Err(unavailable(
+            "the access token is expired already".to_owned(),
+        ));
+    }
+    Ok(AccessToken {
+        header,
+        valid_until: Instant::now() + life,
+        expires_at: Timestamp::from(expires_at),
+        serial,
+    })
+}
+
+const fn unavailable(detail: String) -> Trouble {
+    Trouble::Unavailable(detail)
+}
+
+/// The innermost cause: the outer ones quote the address or say nothing.
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(status: u16, body: &str) -> Refusal {
+        match judge(status, body.as_bytes()).map(|_| ()).unwrap_err() {
+            Trouble::Refused(refusal) => refusal,
+            Trouble::Unavailable(detail) => panic!("{detail}"),
+        }
+    }
+
+    #[test]
+    fn a_4xx_is_a_refusal_in_the_servers_own_word() {
+        let refusal = refused(
+            400,
+            r#"{"error":"invalid_grant","error_description":"Bad\u0000 key"}"#,
+        );
+        assert_eq!(refusal.reason, "invalid_grant");
+        assert_eq!(refusal.detail.as_deref(), Some("Bad key"));
+        assert_eq!(
+            refused(401, r#"{"error":"invalid_client"}"#).reason,
+            "invalid_client"
+        );
+        for body in [
+            "",
+            "<html>",
+            "[]",
+            r#"{"error":{"code":404}}"#,
+            r#"{"error":"a b"}"#,
+        ] {
+            assert_eq!(refused(404, body).reason, "oauth_refused", "{body}");
+        }
+    }
+
+    #[test]
+    fn what_says_nothing_about_the_account_is_no_refusal() {
+        for (status, body) in [
+            (500, ""),
+            (503, "{}"),
+            (429, ""),
+            (408, ""),
+            (302, ""),
+            (200, "<html>"),
+        ] {
+            let trouble = judge(status, body.as_bytes()).map(|_| ()).unwrap_err();
+            assert!(matches!(trouble, Trouble::Unavailable(_)), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_never_shown_and_one_without_a_life_is_none() {
+        let token = judge(200, br#"{"access_token":"ya29.s3cret","expires_in":3599}"#).unwrap();
+        let token = access_token(&token, 7).unwrap();
+        assert!(token.header.is_sensitive());
+        assert_eq!(token.header.to_str().unwrap(), "Bearer ya29.s3cret");
+        assert!(!format!("{token:?}").contains("s3cret"));
+        for bad in [
+            r#"{"access_token":"x","expires_in":0}"#,
+            r#"{"access_token":"a\nb","expires_in":10}"#,
+        ] {
+            let token = judge(200, bad.as_bytes()).unwrap();
+            assert!(access_token(&token, 0).is_err(), "{bad}");
+        }
+    }
+}

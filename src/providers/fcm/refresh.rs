@@ -1,0 +1,200 @@
+//! The task that keeps an access token fresh.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::access::{AccessToken, State, Trouble};
+use super::oauth::Fetcher;
+use crate::call::time::Timestamp;
+
+/// How patient the task is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timing {
+    /// For one fetch, all its retries included.
+    pub(super) fetch_timeout: Duration,
+    /// How long before its end a token is renewed. One that lives less than
+    /// twice as long is renewed after half its life.
+    pub(super) ahead: Duration,
+    /// First and longest pause after a failure.
+    pub(super) backoff: (Duration, Duration),
+    /// Pause after a refusal.
+    pub(super) refused: Duration,
+    /// At most one fetch in this time on somebody's request: after a 401 or
+    /// while OAuth refuses.
+    pub(super) asked: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            fetch_timeout: Duration::from_secs(5),
+            ahead: Duration::from_secs(300),
+            backoff: (Duration::from_millis(200), Duration::from_secs(5)),
+            refused: Duration::from_secs(10),
+            asked: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Timing {
+    fn delays(self) -> ExponentialBackoff {
+        // backon adds up to one delay on top, so half of each is asked for.
+        let (first, longest) = self.backoff;
+        ExponentialBuilder::default()
+            .with_min_delay(first / 2)
+            .with_max_delay(longest / 2)
+            .with_factor(2.0)
+            .with_jitter()
+            .without_max_times()
+            .build()
+    }
+
+    fn until_renewal(self, token: &AccessToken) -> Duration {
+        let life = token.valid_until.saturating_duration_since(Instant::now());
+        life.saturating_sub(self.ahead)
+            .max(life / 2)
+            .max(self.asked)
+    }
+}
+
+/// Fetches, tells the senders, sleeps; for ever.
+pub(super) struct Refresher {
+    pub(super) fetcher: Fetcher,
+    pub(super) state: Arc<watch::Sender<State>>,
+    pub(super) wake: Arc<Notify>,
+    pub(super) timing: Timing,
+}
+
+impl Refresher {
+    pub(super) async fn run(self) {
+        let mut delays = self.timing.delays();
+        let mut asked_at = None;
+        for serial in 0.. {
+            let refused = matches!(self.state.borrow().trouble, Some(Trouble::Refused(_)));
+            let pause = match self.fetcher.fetch(serial, refused).await {
+                Ok(token) => {
+                    delays = self.timing.delays();
+                    let pause = self.timing.until_renewal(&token);
+                    self.install(token);
+                    pause
+                }
+                Err(trouble) => {
+                    let pause = match &trouble {
+                        Trouble::Unavailable(_) => delays.next().unwrap_or(self.timing.backoff.1),
+                        Trouble::Refused(_) => self.timing.refused,
+                    };
+                    self.report(trouble);
+                    pause
+                }
+            };
+            self.sleep(Instant::now() + pause, &mut asked_at).await;
+        }
+    }
+
+    /// Sleeps until then, or until somebody needs a token sooner.
+    async fn sleep(&self, until: Instant, asked_at: &mut Option<Instant>) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => return,
+                () = self.wake.notified() => (),
+            }
+            // Who asked may have been served by a fetch under way.
+            if self.is_well() {
+                continue;
+            }
+            let earliest = asked_at.map_or_else(Instant::now, |last| last + self.timing.asked);
+            tokio::time::sleep_until(earliest.min(until)).await;
+            *asked_at = Some(Instant::now());
+            return;
+        }
+    }
+
+    fn is_well(&self) -> bool {
+        let state = self.state.borrow();
+        state.token.is_some() && state.trouble.is_none()
+    }
+
+    fn install(&self, token: AccessToken) {
+        let left = token.valid_until.saturating_duration_since(Instant::now());
+        let recovered = self.state.borrow().trouble.is_some();
+        if recovered {
+            tracing::info!(valid_s = left.as_secs(), "OAuth gives access tokens again");
+        } else {
+            tracing::debug!(valid_s = left.as_secs(), "access token renewed");
+        }
+        self.state.send_replace(State {
+            token: Some(Arc::new(token)),
+            trouble: None,
+        });
+    }
+
+    /// Logs a trouble once, not at every attempt.
+    fn report(&self, trouble: Trouble) {
+        let token_until = self.state.borrow().token.as_ref().map(|t| t.expires_at);
+        let old = self
+            .state
+            .borrow()
+            .trouble
+            .as_ref()
+            .map(std::mem::discriminant);
+        if old != Some(std::mem::discriminant(&trouble)) {
+            Self::log(&trouble, token_until);
+        }
+        self.state
+            .send_modify(|state| state.trouble = Some(trouble));
+    }
+
+    fn log(trouble: &Trouble, token_until: Option<Timestamp>) {
+        let token_until = token_until.map(tracing::field::display);
+        match trouble {
+            Trouble::Unavailable(detail) => {
+                tracing::warn!(detail, token_until, "no access token for FCM, trying on");
+            }
+            Trouble::Refused(refusal) => tracing::error!(
+                reason = refusal.reason,
+                detail = refusal.detail,
+                token_until,
+                "OAuth refuses the service account: check its key in the Google Cloud console, \
+                 and this machine's clock"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn tokens_are_renewed_minutes_ahead_and_short_lived_ones_at_half_time() {
+        let wait = |seconds| {
+            let token = AccessToken {
+                header: HeaderValue::from_static("x"),
+                valid_until: Instant::now() + Duration::from_secs(seconds),
+                expires_at: Timestamp::from_millis(0),
+                serial: 0,
+            };
+            Timing::default().until_renewal(&token).as_secs()
+        };
+        assert_eq!(wait(3599), 3299);
+        assert_eq!(wait(400), 200);
+        assert_eq!(wait(60), 30);
+        assert_eq!(wait(1), 1, "never a busy loop");
+    }
+
+    #[test]
+    fn pauses_grow_from_a_fifth_of_a_second_to_five_and_never_end() {
+        let delays: Vec<_> = Timing::default().delays().take(100).collect();
+        assert_eq!(delays.len(), 100);
+        let longest = Duration::from_secs(5);
+        assert!(delays.iter().all(|d| *d <= longest), "{delays:?}");
+        assert!(delays[0] <= Duration::from_millis(200));
+        assert!(delays[20..].iter().all(|d| *d >= longest / 2), "{delays:?}");
+    }
+}

@@ -1,0 +1,163 @@
+//! What the configuration says about FCM.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::endpoint::{self, EndpointFault};
+
+/// Messages in flight that one connection carries. Google's servers announce
+/// 100 streams; above the limit a GOAWAY breaks requests that wait for one.
+pub(super) const STREAMS_PER_CONNECTION: usize = 100;
+
+/// More connections than any sender of calls needs: 6 400 pushes in flight.
+const MAX_CONNECTIONS: usize = 64;
+
+/// Longer than any ring.
+const MAX_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The table `[fcm]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Where FCM is: https, or plain http (HTTP/2 without TLS) to loopback.
+    pub url: String,
+    /// Warm connections per project.
+    pub connections: usize,
+    /// Pushes in flight per project; at most 100 a connection.
+    pub in_flight: usize,
+    /// How long one attempt may take, access token and answer included.
+    #[serde(with = "humantime_serde")]
+    pub attempt_timeout: Duration,
+    /// PEM certificates to trust instead of the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            url: "https://fcm.googleapis.com".to_owned(),
+            connections: 2,
+            in_flight: 200,
+            attempt_timeout: Duration::from_secs(5),
+            ca_file: None,
+        }
+    }
+}
+
+/// A value in `[fcm]` that cannot be used. Names the key and the cure.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// An address without TLS, or none at all.
+    #[error("fcm.url {0}")]
+    Url(EndpointFault),
+    /// No connection, or absurdly many.
+    #[error("fcm.connections is {0}: choose 1 to {MAX_CONNECTIONS}")]
+    Connections(usize),
+    /// Nothing could ever be sent.
+    #[error("fcm.in_flight is 0: choose 1 to 100 per connection")]
+    NoneInFlight,
+    /// More than the connections carry.
+    #[error(
+        "fcm.in_flight is {in_flight}, but a connection carries at most 100: raise \
+         fcm.connections to {needed} or lower fcm.in_flight to {room}"
+    )]
+    InFlight {
+        /// What was asked for.
+        in_flight: usize,
+        /// Connections for that many.
+        needed: usize,
+        /// What the configured connections carry.
+        room: usize,
+    },
+    /// Not a time-out.
+    #[error("fcm.attempt_timeout is {0:?}: choose more than 0s and at most 60s")]
+    AttemptTimeout(Duration),
+}
+
+impl Settings {
+    /// Checks what the types cannot say.
+    ///
+    /// # Errors
+    /// The first value that cannot be used.
+    pub fn validate(&self) -> Result<(), SettingsError> {
+        endpoint::parse(&self.url).map_err(SettingsError::Url)?;
+        if !(1..=MAX_CONNECTIONS).contains(&self.connections) {
+            return Err(SettingsError::Connections(self.connections));
+        }
+        if self.in_flight == 0 {
+            return Err(SettingsError::NoneInFlight);
+        }
+        let room = self.connections * STREAMS_PER_CONNECTION;
+        if self.in_flight > room {
+            return Err(SettingsError::InFlight {
+                in_flight: self.in_flight,
+                needed: self.in_flight.div_ceil(STREAMS_PER_CONNECTION),
+                room,
+            });
+        }
+        if self.attempt_timeout.is_zero() || self.attempt_timeout > MAX_TIMEOUT {
+            return Err(SettingsError::AttemptTimeout(self.attempt_timeout));
+        }
+        Ok(())
+    }
+}
+
+/// The table `[apps."…".android]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AndroidSettings {
+    /// The JSON key file of a service account that may send messages.
+    pub service_account_file: PathBuf,
+    /// The Firebase project, if it is not the key file's own.
+    #[serde(default)]
+    pub project_id: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read<T: serde::de::DeserializeOwned>(json: &str) -> Result<T, String> {
+        serde_json::from_str(json).map_err(|e| e.to_string())
+    }
+
+    fn fault(change: impl FnOnce(&mut Settings)) -> String {
+        let mut settings = Settings::default();
+        change(&mut settings);
+        settings.validate().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_empty_table_gives_the_documented_defaults() {
+        let settings: Settings = read("{}").unwrap();
+        assert_eq!(settings, Settings::default());
+        assert_eq!(settings.url, "https://fcm.googleapis.com");
+        assert_eq!((settings.connections, settings.in_flight), (2, 200));
+        assert_eq!(settings.attempt_timeout, Duration::from_secs(5));
+        assert_eq!(settings.validate(), Ok(()));
+    }
+
+    #[test]
+    fn unknown_keys_and_unreadable_times_are_refused() {
+        assert!(read::<Settings>(r#"{"conections":2}"#).is_err());
+        assert!(read::<AndroidSettings>(r#"{"service_account_file":"a","x":1}"#).is_err());
+        assert!(read::<AndroidSettings>("{}").is_err());
+        let settings: Settings = read(r#"{"attempt_timeout":"1500ms"}"#).unwrap();
+        assert_eq!(settings.attempt_timeout, Duration::from_millis(1500));
+    }
+
+    #[test]
+    fn errors_name_the_key_and_the_cure() {
+        let error = fault(|s| s.in_flight = 450);
+        for part in ["fcm.in_flight is 450", "fcm.connections to 5", "to 200"] {
+            assert!(error.contains(part), "{error}");
+        }
+        assert!(fault(|s| s.in_flight = 0).contains("fcm.in_flight"));
+        assert!(fault(|s| s.connections = 0).contains("fcm.connections"));
+        assert!(fault(|s| s.connections = usize::MAX).contains("fcm.connections"));
+        assert!(fault(|s| s.attempt_timeout = Duration::ZERO).contains("fcm.attempt_timeout"));
+        assert!(fault(|s| s.url = "http://fcm.googleapis.com".into()).contains("fcm.url must"));
+    }
+}
