@@ -56,7 +56,7 @@ impl Intake {
         prefetch: u16,
     ) -> Result<(Self, super::cancels::AckTask), AmqpError> {
         let queue = match source {
-            Source::Calls | Source::Lines => desk.names.calls.clone(),
+            Source::Calls => desk.names.calls.clone(),
             Source::Platform(platform) => desk.names.queue_of(platform).to_owned(),
         };
         let what = format!("queue {queue}");

@@ -114,13 +114,15 @@ pub struct Answer {
     pub retry_after: Option<Duration>,
     /// The HTTP status, if there was an answer.
     pub status: Option<u16>,
+    /// Whether a request went out at all; only those count as attempts.
+    pub started: bool,
     /// A sentence for people: the field or violation that was named, the
     /// error of a connection. Never holds a token, key or payload.
     pub detail: Option<String>,
 }
 
 impl Answer {
-    /// An answer of this class with nothing else to say.
+    /// An answer of this class with nothing else to say; a request went out.
     #[must_use]
     pub fn new(class: Class) -> Self {
         Self {
@@ -130,6 +132,7 @@ impl Answer {
             provider_timestamp: None,
             retry_after: None,
             status: None,
+            started: true,
             detail: None,
         }
     }
@@ -138,6 +141,13 @@ impl Answer {
     #[must_use]
     pub fn because(mut self, reason: impl Into<String>) -> Self {
         self.reason = Some(reason.into());
+        self
+    }
+
+    /// The same, but no request went out.
+    #[must_use]
+    pub fn unstarted(mut self) -> Self {
+        self.started = false;
         self
     }
 }

@@ -246,11 +246,9 @@ impl Lane {
         let gate = Gate::default();
         let sent = self.send(job, &payload, &gate).await;
         drop((in_flight, permit));
-        if gate.passed() {
-            course.attempts += 1;
-        }
         match sent {
             Sent::Answered(answer) => {
+                course.attempts += u32::from(answer.started);
                 self.note(job, &answer, started);
                 Ok(answer)
             }

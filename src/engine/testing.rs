@@ -102,7 +102,7 @@ impl PushClient for Provider {
         async move {
             sleep(step.wait).await;
             if !attempt.gate.pass() {
-                return Answer::new(Class::NotProcessed);
+                return Answer::new(Class::NotProcessed).unstarted();
             }
             self.seen.lock().unwrap().push(Seen {
                 id: attempt.id,

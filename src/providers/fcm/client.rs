@@ -146,6 +146,8 @@ impl Client {
             validate_only,
         };
         match draft.encode() {
+            // The caller may have hung up while this waited for a token.
+            Ok(_) if !attempt.gate.pass() => Answer::new(Class::NotProcessed).unstarted(),
             Ok(body) => self.exchange(body.into(), &token, until).await,
             Err(_) => Answer::new(Class::OwnFault).unstarted(),
         }
@@ -223,6 +225,14 @@ impl Client {
 impl PushClient for Client {
     fn send<'a>(&'a self, attempt: Attempt<'a>) -> BoxFuture<'a, Answer> {
         Box::pin(self.attempt(attempt, false))
+    }
+
+    fn hindrance(&self) -> Option<String> {
+        if self.tokens.current().is_some() {
+            return None;
+        }
+        let trouble = self.tokens.trouble();
+        Some(trouble.unwrap_or_else(|| "no access token yet".to_owned()))
     }
 }
 

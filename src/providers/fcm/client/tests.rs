@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use uuid::Uuid;
 
 use super::*;
-use crate::call::push::PushKind;
+use crate::call::push::{Gate, PushKind};
 use crate::call::secret::Secret;
 use crate::providers::fcm::refresh::Timing;
 use crate::providers::fcm::testing::{Fcm, Grant, OAuth, Reply, account};
@@ -50,6 +50,7 @@ async fn push(client: &Client, token: &str, time_left: Duration) -> Answer {
             payload: &payload,
             deadline: Timestamp::from_millis(0),
             time_left,
+            gate: &Gate::default(),
         })
         .await
 }
@@ -116,6 +117,7 @@ async fn a_checked_push_asks_for_no_delivery() {
         payload: &Payload::Android(vec![]),
         deadline: Timestamp::from_millis(0),
         time_left: AMPLE,
+        gate: &Gate::default(),
     };
     assert_eq!(client.validate(attempt).await.class, Class::Accepted);
     assert!(fcm.posts()[0].body.ends_with(r#","validate_only":true}"#));
@@ -132,6 +134,7 @@ async fn another_platforms_payload_is_our_own_fault_and_sends_nothing() {
         payload: &Payload::Ios(Bytes::from_static(b"{}")),
         deadline: Timestamp::from_millis(0),
         time_left: AMPLE,
+        gate: &Gate::default(),
     };
     let answer = client.send(attempt).await;
     assert_eq!(summary(&answer), (Class::OwnFault, None, false));

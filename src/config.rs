@@ -1,0 +1,250 @@
+//! The configuration file: TOML, with every key outside `[apps]` also settable
+//! from the environment (`RINGPUSH__AMQP__URL`).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use config::{Environment, File, FileFormat};
+use serde::Deserialize;
+
+use crate::admin::AdminSettings;
+use crate::amqp;
+use crate::engine::settings::{RetrySettings, RingSettings, TokenSettings};
+use crate::providers::{apns, fcm};
+use crate::telemetry::LogSettings;
+
+/// Everything that can be configured. Paths are absolute or relative to the
+/// process once it is loaded.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The broker.
+    pub amqp: amqp::Settings,
+    /// How long a ring lives.
+    pub ring: RingSettings,
+    /// The back-off inside it.
+    pub retry: RetrySettings,
+    /// Apple.
+    pub apns: apns::Settings,
+    /// Google.
+    pub fcm: fcm::Settings,
+    /// The apps, by the name that events use.
+    pub apps: BTreeMap<String, AppSettings>,
+    /// Own payload profiles.
+    pub profiles: ProfileSettings,
+    /// The brake on mass invalidation.
+    pub tokens: TokenSettings,
+    /// Health and metrics.
+    pub admin: AdminSettings,
+    /// Logs.
+    pub log: LogSettings,
+    #[serde(skip)]
+    file: PathBuf,
+}
+
+/// `[apps."…"]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AppSettings {
+    /// The payload profile of events that name none.
+    #[serde(default = "plain")]
+    pub profile: String,
+    /// How its iOS phones are reached.
+    pub ios: Option<apns::AppSettings>,
+    /// How its Android phones are reached.
+    pub android: Option<fcm::AndroidSettings>,
+}
+
+fn plain() -> String {
+    "plain".to_owned()
+}
+
+/// `[profiles]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProfileSettings {
+    /// A folder of own profiles, `<name>.json` each.
+    pub dir: Option<PathBuf>,
+}
+
+/// A configuration that cannot be used: file, key and cure.
+#[derive(Debug)]
+pub struct ConfigError {
+    file: PathBuf,
+    key: Option<String>,
+    problem: String,
+}
+
+impl ConfigError {
+    /// About one key of a file; the problem says what to do.
+    #[must_use]
+    pub fn new(file: &Path, key: Option<String>, problem: impl fmt::Display) -> Self {
+        Self { file: file.to_owned(), key, problem: problem.to_string() }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.file.display())?;
+        if let Some(key) = &self.key {
+            write!(f, "{key}: ")?;
+        }
+        f.write_str(&self.problem)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// Reads and checks a file and what the environment lays over it. Files
+    /// that it names are not opened.
+    ///
+    /// # Errors
+    /// The file is missing or not TOML; a key is unknown, of the wrong type or
+    /// cannot work. Says which and what to do.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(file).map_err(|error| {
+            let cure = "name an existing file with --config; the project's config/ringpush.toml \
+                        is a documented example";
+            ConfigError::new(file, None, format!("cannot be read ({error}); {cure}"))
+        })?;
+        Self::parse(&text, file)
+    }
+
+    /// The same of a text that was read already; paths in it are relative to `file`.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
+        let environment = Environment::with_prefix("RINGPUSH")
+            .prefix_separator("__")
+            .separator("__")
+            .try_parsing(true);
+        let built = config::Config::builder()
+            .add_source(File::from_str(text, FileFormat::Toml))
+            .add_source(environment)
+            .build()
+            .map_err(|error| ConfigError::new(file, None, error))?;
+        let mut loaded: Self = serde_path_to_error::deserialize(built).map_err(|error| {
+            let path = error.path().to_string();
+            let key = (path != ".").then_some(path);
+            ConfigError::new(file, key, plain_words(&error.into_inner()))
+        })?;
+        loaded.file = file.to_owned();
+        loaded.resolve_paths(file.parent().unwrap_or(Path::new("")));
+        loaded.validate()?;
+        Ok(loaded)
+    }
+
+    /// The file it came from.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// An error about a key of this configuration.
+    #[must_use]
+    pub fn error(&self, key: impl Into<String>, problem: impl fmt::Display) -> ConfigError {
+        ConfigError::new(&self.file, Some(key.into()), problem)
+    }
+
+    fn resolve_paths(&mut self, folder: &Path) {
+        self.amqp.resolve(folder);
+        let mut paths: Vec<&mut PathBuf> = Vec::new();
+        paths.extend(&mut self.apns.ca_file);
+        paths.extend(&mut self.fcm.ca_file);
+        paths.extend(&mut self.profiles.dir);
+        for app in self.apps.values_mut() {
+            if let Some(ios) = &mut app.ios {
+                paths.extend(&mut ios.key_file);
+                paths.extend(&mut ios.certificate_file);
+                paths.extend(&mut ios.certificate_password_file);
+            }
+            paths.extend(app.android.iter_mut().map(|a| &mut a.service_account_file));
+        }
+        for path in paths {
+            *path = folder.join(&*path);
+        }
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        let whole = |problem: String| ConfigError::new(&self.file, None, problem);
+        self.ring.validate().map_err(whole)?;
+        self.retry.validate().map_err(whole)?;
+        self.tokens.validate().map_err(whole)?;
+        self.amqp.validate().map_err(|e| whole(e.to_string()))?;
+        self.apns.validate().map_err(|e| whole(format!("[apns] {e}")))?;
+        self.fcm.validate().map_err(|e| whole(e.to_string()))?;
+        if self.apps.is_empty() {
+            return Err(self.error("apps", "no app; add a table [apps.\"<name in events>\"]"));
+        }
+        for (name, app) in &self.apps {
+            let table = format!("apps.\"{name}\"");
+            if app.ios.is_none() && app.android.is_none() {
+                return Err(self.error(table, "neither an ios nor an android table; add one"));
+            }
+            if let Some(ios) = &app.ios {
+                ios.validate().map_err(|e| self.error(format!("{table}.ios"), e))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Without the library's mention of where it has the value from: file and key
+/// are named already.
+fn plain_words(error: &config::ConfigError) -> String {
+    let text = error.to_string();
+    let cut = text.find(" for key `").unwrap_or(text.len());
+    text[..cut].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const APP: &str = r#"
+[apps."com.Example.calls"]
+[apps."com.Example.calls".android]
+service_account_file = "sa.json"
+"#;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(&format!("{text}\n{APP}"), Path::new("/etc/ringpush/ringpush.toml"))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_app_alone_is_enough_and_paths_are_relative_to_the_file() {
+        let config = parse("").unwrap();
+        let app = &config.apps["com.Example.calls"];
+        assert_eq!(app.profile, "plain");
+        let account = &app.android.as_ref().unwrap().service_account_file;
+        assert_eq!(account, Path::new("/etc/ringpush/sa.json"));
+        assert_eq!(config.ring.ttl.as_secs(), 45);
+    }
+
+    #[test]
+    fn mistakes_are_named_with_file_and_key() {
+        for (text, wanted) in [
+            ("[amqp]\nprefech = 3", "amqp.prefech: unknown field"),
+            ("[amqp]\nprefetch = \"many\"", "amqp.prefetch: invalid type"),
+            ("[ring]\nttl = \"soon\"", "ring.ttl: "),
+            ("[ring]\nttl = \"500s\"", "ring.max_ttl: must not be shorter"),
+            ("[tokens]\nbrake_share = 3", "tokens.brake_share: must be above 0"),
+            ("[nonsense]", "nonsense: unknown field"),
+            ("[amqp", "TOML parse error at line 1"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.starts_with("/etc/ringpush/ringpush.toml: "), "{error}");
+            assert!(error.contains(wanted), "{wanted} is not in: {error}");
+        }
+    }
+
+    #[test]
+    fn an_app_without_a_platform_is_refused() {
+        let error = Config::parse("[apps.\"a.b\"]\nprofile = \"x\"", Path::new("c.toml"));
+        assert!(error.unwrap_err().to_string().starts_with("c.toml: apps.\"a.b\": neither"));
+    }
+}
