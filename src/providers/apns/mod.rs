@@ -1,0 +1,1 @@
+//! `APNs`: `PushKit` `VoIP` pushes over HTTP/2.
