@@ -30,3 +30,7 @@ pub(super) fn describe(error: &h2::Error) -> String {
     let text = error.to_string();
     text.chars().filter(|c| !c.is_control()).take(200).collect()
 }
+
+#[cfg(test)]
+#[path = "fault_tests.rs"]
+mod tests;

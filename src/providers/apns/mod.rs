@@ -27,6 +27,8 @@ mod pool;
 pub mod reason;
 pub mod settings;
 pub mod signer;
+#[cfg(test)]
+mod testing;
 mod watched;
 
 pub use client::{Client, ClientError, Options};

@@ -139,6 +139,9 @@ impl Pool {
     /// A stream of the connection with the least to do. Waits for one until
     /// `until`; `None` if there was none by then.
     pub(super) async fn acquire(&self, until: Instant) -> Option<Slot> {
+        if Instant::now() >= until {
+            return None;
+        }
         if let Some(slot) = self.shared.pick() {
             return Some(slot);
         }
