@@ -1,0 +1,127 @@
+//! Certificates from `.p12` and PEM files.
+
+use p12_keystore::KeyStore;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::call::time::Timestamp;
+
+use super::credentials::Certificate;
+
+/// Why a certificate file cannot be used, and the cure.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateError {
+    /// PEM without a certificate.
+    #[error("holds no certificate; export certificate and key together, as PEM or .p12")]
+    NoCertificate,
+    /// PEM without a key.
+    #[error(
+        "holds no private key (BEGIN PRIVATE KEY); append it to the certificate, \
+         or export both as .p12 from Keychain Access"
+    )]
+    NoKey,
+    /// A key that is encrypted.
+    #[error("its private key is encrypted; decrypt it (openssl pkey), or use the .p12")]
+    EncryptedKey,
+    /// A `.p12` without password.
+    #[error("needs a password; put it into a file and name that as `certificate_password_file`")]
+    PasswordMissing,
+    /// A wrong one.
+    #[error("the password in `certificate_password_file` is wrong")]
+    PasswordWrong,
+    /// A `.p12` that cannot be read otherwise.
+    #[error("is neither PEM nor a .p12 that can be read ({0}); export it again")]
+    Unreadable(String),
+    /// Not an X.509 certificate.
+    #[error("its certificate cannot be parsed; export it again")]
+    NotX509,
+    /// Too late.
+    #[error("its certificate expired at {0}; make a new one at developer.apple.com (Certificates)")]
+    Expired(Timestamp),
+    /// Too early.
+    #[error("its certificate is not valid before {0}; is this machine's clock right?")]
+    NotYetValid(Timestamp),
+}
+
+/// Reads a `.p12` (PBES2, or the 3DES and RC2-40 of older exports) or a PEM
+/// that holds the certificate, its chain and its key.
+///
+/// # Errors
+///
+/// With the cure.
+pub fn read(
+    bytes: &[u8],
+    password: Option<&str>,
+    now: Timestamp,
+) -> Result<Certificate, CertificateError> {
+    // DER begins with a SEQUENCE; that byte is '0' in a text.
+    let (chain, key) = if bytes.first() == Some(&0x30) {
+        from_p12(bytes, password)?
+    } else {
+        from_pem(bytes)?
+    };
+    let leaf = chain.first().ok_or(CertificateError::NoCertificate)?;
+    let expires = check_dates(leaf, now)?;
+    Ok(Certificate {
+        chain,
+        key,
+        expires,
+    })
+}
+
+type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+fn from_pem(pem: &[u8]) -> Result<Identity, CertificateError> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let chain = chain.map_err(|error| CertificateError::Unreadable(error.to_string()))?;
+    if chain.is_empty() {
+        return Err(CertificateError::NoCertificate);
+    }
+    let encrypted = b"ENCRYPTED PRIVATE KEY";
+    match PrivateKeyDer::from_pem_slice(pem) {
+        Ok(key) => Ok((chain, key)),
+        Err(_) if pem.windows(encrypted.len()).any(|part| part == encrypted) => {
+            Err(CertificateError::EncryptedKey)
+        }
+        Err(_) => Err(CertificateError::NoKey),
+    }
+}
+
+fn from_p12(der: &[u8], password: Option<&str>) -> Result<Identity, CertificateError> {
+    let store = KeyStore::from_pkcs12(der, password.unwrap_or_default())
+        .map_err(|error| p12_error(error, password.is_some()))?;
+    let (_, pair) = store.private_key_chain().ok_or(CertificateError::NoKey)?;
+    let chain = pair.chain();
+    let chain = chain
+        .iter()
+        .map(|c| CertificateDer::from(c.as_der().to_vec()));
+    let key = PrivatePkcs8KeyDer::from(pair.key().to_vec());
+    Ok((chain.collect(), key.into()))
+}
+
+fn p12_error(error: p12_keystore::error::Error, had_password: bool) -> CertificateError {
+    use p12_keystore::error::Error;
+    match (error, had_password) {
+        (Error::MacError(_), false) => CertificateError::PasswordMissing,
+        (Error::MacError(_), true) => CertificateError::PasswordWrong,
+        (error, _) => CertificateError::Unreadable(error.to_string()),
+    }
+}
+
+fn check_dates(leaf: &[u8], now: Timestamp) -> Result<Timestamp, CertificateError> {
+    let (_, parsed) = X509Certificate::from_der(leaf).map_err(|_| CertificateError::NotX509)?;
+    let validity = parsed.validity();
+    let time = |seconds: i64| Timestamp::from_millis(seconds.saturating_mul(1000));
+    let (from, until) = (
+        time(validity.not_before.timestamp()),
+        time(validity.not_after.timestamp()),
+    );
+    if now >= until {
+        return Err(CertificateError::Expired(until));
+    }
+    if now < from {
+        return Err(CertificateError::NotYetValid(from));
+    }
+    Ok(until)
+}

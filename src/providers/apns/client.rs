@@ -1,0 +1,378 @@
+//! The client of one app and environment: one attempt at one push.
+
+use std::time::{Duration, Instant as Moment, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use h2::client::ResponseFuture;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderName};
+use http::uri::{PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, response};
+use rustls::RootCertStore;
+use tokio::time::{Instant, timeout_at};
+use tracing::{debug, warn};
+use uuid::Uuid;
+
+use crate::call::event::Environment;
+use crate::call::payload::Payload;
+use crate::call::push::{Answer, Attempt, Class, PushClient, PushKind};
+use crate::metrics::Metrics;
+use crate::providers::tls::{self, TlsError};
+
+use super::answer;
+use super::connect::Target;
+use super::credentials::Credentials;
+use super::fault;
+use super::gauge::Gauges;
+use super::pool::{Pool, Slot, Status, Tuning};
+use super::reason::Known;
+use super::settings::{Expiration, Settings};
+
+const PUSH_TYPE: HeaderName = HeaderName::from_static("apns-push-type");
+const TOPIC: HeaderName = HeaderName::from_static("apns-topic");
+const PRIORITY: HeaderName = HeaderName::from_static("apns-priority");
+const EXPIRATION: HeaderName = HeaderName::from_static("apns-expiration");
+const ID: HeaderName = HeaderName::from_static("apns-id");
+
+/// An answer's body is a line of JSON; more than this is not read.
+const BODY_LIMIT: usize = 4096;
+/// So many connections may turn out to be closed before a request is on one.
+const UNSENT: usize = 4;
+/// Waiting this long for an answer is enough to doubt the connection, even if
+/// the ring had no more time than that.
+const DOUBT: Duration = Duration::from_secs(1);
+
+/// What a client is made from.
+#[derive(Debug)]
+pub struct Options<'a> {
+    /// `[apns]`.
+    pub settings: &'a Settings,
+    /// Which half of `APNs`.
+    pub environment: Environment,
+    /// The app's bundle id.
+    pub bundle_id: &'a str,
+    /// Key or certificate.
+    pub credentials: &'a Credentials,
+    /// The roots to trust ([`tls::roots_from`] of `apns.ca_file`).
+    pub roots: RootCertStore,
+    /// Where connections are counted.
+    pub metrics: &'a Metrics,
+    /// Times; the default suits.
+    pub tuning: Tuning,
+}
+
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The TLS set-up failed.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The host cannot be named in TLS.
+    #[error("{0} is not a host name")]
+    Host(String),
+    /// The bundle id cannot stand in a header.
+    #[error("`bundle_id`: must be the app's bundle id, such as com.example.calls")]
+    BundleId,
+}
+
+/// Sends pushes of one app to one environment over its own warm connections.
+///
+/// Two teams never share a connection, and neither do two keys: each client
+/// has connections of its own, only the signer is shared by those of one key.
+#[derive(Debug)]
+pub struct Client {
+    pool: Pool,
+    uri: Uri,
+    voip: HeaderValue,
+    plain: HeaderValue,
+    credentials: Credentials,
+    attempt_timeout: Duration,
+    expiration: Expiration,
+}
+
+impl Client {
+    /// A client that begins to connect at once. Needs a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// When certificate, host or bundle id cannot be used.
+    pub fn new(options: Options<'_>) -> Result<Self, ClientError> {
+        let endpoint = options.settings.endpoint(options.environment).clone();
+        let identity = options.credentials.identity();
+        let tls = tls::client_config(options.roots, identity, &[b"h2"])?;
+        let topic = |suffix: &str| {
+            let topic = [options.bundle_id, suffix].concat();
+            HeaderValue::try_from(topic).map_err(|_| ClientError::BundleId)
+        };
+        let host = |_| ClientError::Host(endpoint.host().to_owned());
+        let uri = Uri::builder()
+            .scheme(Scheme::HTTPS)
+            .authority(endpoint.authority().clone())
+            .path_and_query("/")
+            .build()
+            .map_err(|_| ClientError::Host(endpoint.host().to_owned()))?;
+        let target = Target::new(endpoint.clone(), tls).map_err(host)?;
+        let gauges = Gauges::new(options.metrics);
+        Ok(Self {
+            voip: topic(".voip")?,
+            plain: topic("")?,
+            uri,
+            pool: Pool::new(target, options.settings.connections, options.tuning, gauges),
+            credentials: options.credentials.clone(),
+            attempt_timeout: options.settings.attempt_timeout,
+            expiration: options.settings.expiration,
+        })
+    }
+
+    /// Waits, at most `limit`, until each connection is up or has failed once,
+    /// and says how they are. Failed ones go on being tried.
+    pub async fn warm(&self, limit: Duration) -> Status {
+        self.pool.warm(limit).await
+    }
+
+    /// How the connections are.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.pool.status()
+    }
+
+    /// The credential in use.
+    #[must_use]
+    pub const fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    /// Closes the connections and waits for every task of this client. Pushes
+    /// that are under way end as unclear.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    async fn attempt(&self, attempt: Attempt<'_>) -> Answer {
+        let Payload::Ios(body) = attempt.payload else {
+            return own_fault("a payload for another platform came to APNs");
+        };
+        let Some(path) = path(attempt.token.expose()) else {
+            return own_fault("the device token cannot stand in a path").because("invalid_token");
+        };
+        let until = Instant::now() + self.attempt_timeout.min(attempt.time_left);
+        for _ in 0..UNSENT {
+            let Some(slot) = self.pool.acquire(until).await else {
+                return not_sent(self.why_no_stream());
+            };
+            let authorization = self.credentials.signer().map(|signer| signer.header());
+            let request = self.request(&attempt, &path, authorization.clone());
+            match slot.connection().open(request) {
+                Ok((response, mut stream)) => {
+                    // h2 keeps what flow control does not let out yet. Should
+                    // the stream be gone already, its response says why.
+                    let _ = stream.send_data(body.clone(), true);
+                    let exchange = Exchange {
+                        slot,
+                        id: attempt.id,
+                        authorization,
+                        sent: Moment::now(),
+                    };
+                    return self.finish(exchange, response, until).await;
+                }
+                // It went away between being picked and being used: nothing
+                // was sent, so another one may be taken within this attempt.
+                Err(error) => {
+                    debug!(error = %fault::describe(&error), "APNs connection was closed already");
+                    slot.link().retire();
+                }
+            }
+        }
+        not_sent("one connection after the other was closed".to_owned())
+    }
+
+    fn request(
+        &self,
+        attempt: &Attempt<'_>,
+        path: &PathAndQuery,
+        authorization: Option<HeaderValue>,
+    ) -> Request<()> {
+        let (push_type, topic, priority) = match attempt.kind {
+            PushKind::Call => ("voip", &self.voip, "10"),
+            PushKind::Background => ("background", &self.plain, "5"),
+        };
+        let expiration = match self.expiration {
+            Expiration::Deadline => attempt.deadline.seconds().max(0),
+            Expiration::Now => 0,
+        };
+        let mut headers = HeaderMap::with_capacity(8);
+        // HPACK ("Sending notification requests to APNs" asks for it): h2
+        // encodes a value marked sensitive as a literal that is never indexed
+        // (the signer marks its token), `:path` and content-length always as
+        // literals without indexing. apns-id and apns-expiration never repeat,
+        // so they are kept out of the table too; the rest is indexed.
+        if let Some(value) = authorization {
+            headers.insert(AUTHORIZATION, value);
+        }
+        headers.insert(PUSH_TYPE, HeaderValue::from_static(push_type));
+        headers.insert(TOPIC, topic.clone());
+        headers.insert(PRIORITY, HeaderValue::from_static(priority));
+        headers.insert(EXPIRATION, unindexed(HeaderValue::from(expiration)));
+        headers.insert(ID, unindexed(id_value(attempt.id)));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(attempt.payload.size()));
+        let mut request = Request::new(());
+        *request.method_mut() = Method::POST;
+        *request.version_mut() = Version::HTTP_2;
+        *request.uri_mut() = self.uri_of(path);
+        *request.headers_mut() = headers;
+        request
+    }
+
+    fn uri_of(&self, path: &PathAndQuery) -> Uri {
+        let mut parts = self.uri.clone().into_parts();
+        parts.path_and_query = Some(path.clone());
+        // Scheme, authority and path are all there, so this cannot fail; the
+        // base address would be answered with BadPath.
+        Uri::from_parts(parts).unwrap_or_else(|_| self.uri.clone())
+    }
+
+    async fn finish(&self, exchange: Exchange, response: ResponseFuture, until: Instant) -> Answer {
+        match timeout_at(until, receive(response)).await {
+            Ok(Ok((head, body))) => {
+                let answer = answer::read(&head, &body, exchange.id, SystemTime::now());
+                self.learn(&answer, &exchange);
+                answer
+            }
+            Ok(Err(error)) => {
+                let mut answer = Answer::new(fault::classify(&error)).because("connection");
+                answer.detail = Some(fault::describe(&error));
+                answer
+            }
+            Err(_) => {
+                let link = exchange.slot.link();
+                if exchange.sent.elapsed() >= self.attempt_timeout.min(DOUBT) {
+                    link.timed_out();
+                } else {
+                    link.ask_probe();
+                }
+                Answer::new(Class::Unclear).because("timeout")
+            }
+        }
+    }
+
+    /// What an answer says about its connection and its credential.
+    fn learn(&self, answer: &Answer, exchange: &Exchange) {
+        let link = exchange.slot.link();
+        let reason = answer.reason.as_deref();
+        let is = |known: Known| reason == Some(known.word());
+        if is(Known::ExpiredProviderToken) {
+            self.renew(exchange);
+        } else if is(Known::UnrelatedKeyIdInToken) {
+            // All connections of that time belong to the other key.
+            link.retire();
+            self.pool.retire_older_than(exchange.sent);
+        } else if is(Known::IdleTimeout) {
+            link.retire();
+        } else {
+            link.answered(answer.class == Class::Unavailable);
+            if is(Known::Shutdown) {
+                link.retire();
+            }
+        }
+    }
+
+    /// A new token, and connections that have never carried the refused one:
+    /// those that have were seen to go on refusing.
+    fn renew(&self, exchange: &Exchange) {
+        exchange.slot.link().retire();
+        let (Some(signer), Some(stale)) = (self.credentials.signer(), &exchange.authorization)
+        else {
+            return;
+        };
+        match signer.renew(stale) {
+            Ok(renewal) => debug!(?renewal, key_id = signer.key_id(), "provider token refused"),
+            Err(error) => warn!(%error, key_id = signer.key_id(), "no new provider token"),
+        }
+        if signer.header() != *stale {
+            self.pool.retire_older_than(signer.signed_at());
+        }
+    }
+
+    fn why_no_stream(&self) -> String {
+        let status = self.pool.status();
+        match status.error {
+            Some(error) if status.ready == 0 => error,
+            _ if status.ready == 0 => "no connection was up in time".to_owned(),
+            _ => "no stream was free in time".to_owned(),
+        }
+    }
+}
+
+impl PushClient for Client {
+    fn send<'a>(&'a self, attempt: Attempt<'a>) -> BoxFuture<'a, Answer> {
+        self.attempt(attempt).boxed()
+    }
+}
+
+/// A request that has been given to HTTP/2.
+struct Exchange {
+    slot: Slot,
+    id: Uuid,
+    authorization: Option<HeaderValue>,
+    sent: Moment,
+}
+
+/// Head and body. Of an acceptance the head is enough.
+async fn receive(response: ResponseFuture) -> Result<(response::Parts, Bytes), h2::Error> {
+    let (head, mut stream) = response.await?.into_parts();
+    if head.status == http::StatusCode::OK {
+        return Ok((head, Bytes::new()));
+    }
+    let mut body = BytesMut::new();
+    while let Some(chunk) = stream.data().await {
+        let chunk = chunk?;
+        let _ = stream.flow_control().release_capacity(chunk.len());
+        let room = BODY_LIMIT - body.len();
+        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if body.len() == BODY_LIMIT {
+            break;
+        }
+    }
+    Ok((head, body.freeze()))
+}
+
+/// `/3/device/<token>`, if the token is what can stand there. Apple's are
+/// hexadecimal and of no promised length.
+fn path(token: &str) -> Option<PathAndQuery> {
+    let fits = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if !fits {
+        return None;
+    }
+    PathAndQuery::from_maybe_shared(Bytes::from(["/3/device/", token].concat())).ok()
+}
+
+fn id_value(id: Uuid) -> HeaderValue {
+    let mut buffer = Uuid::encode_buffer();
+    let text: &str = id.hyphenated().encode_lower(&mut buffer);
+    // Hexadecimal digits and hyphens are always a header value.
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
+}
+
+fn unindexed(mut value: HeaderValue) -> HeaderValue {
+    value.set_sensitive(true);
+    value
+}
+
+fn not_sent(detail: String) -> Answer {
+    let mut answer = Answer::new(Class::NotProcessed)
+        .because("connection")
+        .unstarted();
+    answer.detail = Some(detail);
+    answer
+}
+
+fn own_fault(detail: &str) -> Answer {
+    let mut answer = Answer::new(Class::OwnFault).unstarted();
+    answer.detail = Some(detail.to_owned());
+    answer
+}
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

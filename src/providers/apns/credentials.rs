@@ -1,0 +1,254 @@
+//! What an app shows to `APNs`: a key that signs tokens, or a certificate.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustls_pki_types::pem::{PemObject, SectionKind};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::call::time::Timestamp;
+use crate::providers::tls;
+
+use super::certificate::{self, CertificateError};
+use super::settings::{AppSettings, SettingsError};
+use super::signer::{SignError, Signer, Signers};
+
+/// An app's credential.
+#[derive(Clone)]
+pub enum Credentials {
+    /// A `.p8` key ("Establishing a token-based connection to APNs").
+    Key(Arc<Signer>),
+    /// A certificate ("Establishing a certificate-based connection to APNs").
+    Certificate(Arc<Certificate>),
+}
+
+/// A client certificate with its key.
+pub struct Certificate {
+    pub(super) chain: Vec<CertificateDer<'static>>,
+    pub(super) key: PrivateKeyDer<'static>,
+    pub(super) expires: Timestamp,
+}
+
+impl Certificate {
+    /// When it ceases to be valid.
+    #[must_use]
+    pub const fn expires(&self) -> Timestamp {
+        self.expires
+    }
+}
+
+impl Credentials {
+    /// Reads the files that `app` names.
+    ///
+    /// # Errors
+    ///
+    /// With file, key and cure.
+    pub fn load(app: &AppSettings, signers: &Signers) -> Result<Self, CredentialError> {
+        app.validate()?;
+        if let (Some(file), Some(team), Some(id)) = (&app.key_file, &app.team_id, &app.key_id) {
+            let read = InFile::new("key_file", file);
+            let pem = read.bytes()?;
+            let pkcs8 = key_from_pem(&pem).map_err(|problem| read.wrong(problem))?;
+            let signer = signers.get(team, id, &pkcs8);
+            let signer = signer.map_err(|error| read.wrong(error.into()))?;
+            return Ok(Self::Key(signer));
+        }
+        let Some(file) = &app.certificate_file else {
+            // Not reached after `validate`; said again instead of panicking.
+            return Err(SettingsError {
+                key: "key_file",
+                cure: "missing, and there is no `certificate_file` either".to_owned(),
+            }
+            .into());
+        };
+        let password = read_password(app.certificate_password_file.as_deref())?;
+        let read = InFile::new("certificate_file", file);
+        let now = Timestamp::from(SystemTime::now());
+        certificate::read(&read.bytes()?, password.as_deref(), now)
+            .map(|certificate| Self::Certificate(Arc::new(certificate)))
+            .map_err(|problem| read.wrong(problem.into()))
+    }
+
+    /// When it expires: a certificate does, a key does not.
+    #[must_use]
+    pub fn expires(&self) -> Option<Timestamp> {
+        match self {
+            Self::Key(_) => None,
+            Self::Certificate(certificate) => Some(certificate.expires),
+        }
+    }
+
+    /// The signer of a key.
+    #[must_use]
+    pub fn signer(&self) -> Option<&Arc<Signer>> {
+        match self {
+            Self::Key(signer) => Some(signer),
+            Self::Certificate(_) => None,
+        }
+    }
+
+    /// What TLS shows.
+    pub(super) fn identity(&self) -> Option<tls::Identity> {
+        match self {
+            Self::Key(_) => None,
+            Self::Certificate(c) => Some((c.chain.clone(), c.key.clone_key())),
+        }
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(signer) => signer.fmt(f),
+            Self::Certificate(certificate) => certificate.fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificate")
+            .field("expires", &self.expires)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why there is no credential.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialError {
+    /// The keys of the app do not fit together.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// A file cannot be read.
+    #[error("`{key}` {}: {error}; check the path (relative ones start at the configuration file) and its permissions", file.display())]
+    Unreadable {
+        /// The key that names the file.
+        key: &'static str,
+        /// The file.
+        file: PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// A file holds something else.
+    #[error("`{key}` {}: {problem}", file.display())]
+    Wrong {
+        /// The key that names the file.
+        key: &'static str,
+        /// The file.
+        file: PathBuf,
+        /// What is wrong and the cure.
+        problem: Problem,
+    },
+}
+
+/// What is wrong with a file's contents, and the cure. Never shows any of them.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// A `.p8` is needed.
+    #[error(
+        "this is {0}, not an APNs key; download the .p8 from developer.apple.com (Keys), \
+         it begins with BEGIN PRIVATE KEY"
+    )]
+    NotKey(&'static str),
+    /// The key has another curve or form.
+    #[error("{0}; APNs keys are P-256 as downloaded from developer.apple.com (Keys)")]
+    Key(#[from] SignError),
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// The password file is empty or not text.
+    #[error("holds no password; write it as the file's only line")]
+    Password,
+}
+
+/// The PKCS#8 of a `.p8` file.
+///
+/// # Errors
+///
+/// [`Problem::NotKey`], with what the bytes are instead.
+pub fn key_from_pem(pem: &[u8]) -> Result<Vec<u8>, Problem> {
+    let mut sections = <(SectionKind, Vec<u8>)>::pem_slice_iter(pem);
+    match sections.next() {
+        Some(Ok((SectionKind::PrivateKey, der))) => Ok(der),
+        Some(Ok((kind, _))) => Err(Problem::NotKey(name(kind))),
+        Some(Err(_)) => Err(Problem::NotKey("a damaged PEM file")),
+        None => Err(Problem::NotKey(unlabelled(pem))),
+    }
+}
+
+fn name(kind: SectionKind) -> &'static str {
+    match kind {
+        SectionKind::Certificate => "a certificate (that goes into `certificate_file`)",
+        SectionKind::PublicKey => "a public key",
+        SectionKind::RsaPrivateKey => "an RSA key",
+        SectionKind::EcPrivateKey => {
+            "a key in the older SEC1 form (convert it: openssl pkcs8 -topk8 -nocrypt)"
+        }
+        // `SectionKind` may grow.
+        SectionKind::PrivateKey
+        | SectionKind::Crl
+        | SectionKind::Csr
+        | SectionKind::EchConfigList
+        | _ => "another kind of PEM file",
+    }
+}
+
+fn unlabelled(bytes: &[u8]) -> &'static str {
+    let text = String::from_utf8_lossy(bytes);
+    if text.trim().is_empty() {
+        "empty"
+    } else if text.contains("ENCRYPTED PRIVATE KEY") {
+        "an encrypted key"
+    } else if text.contains("-----BEGIN") {
+        "another kind of PEM file"
+    } else if bytes.first() == Some(&0x30) {
+        "a binary file (perhaps a .p12, which goes into `certificate_file`)"
+    } else {
+        "not a PEM file"
+    }
+}
+
+fn read_password(file: Option<&Path>) -> Result<Option<String>, CredentialError> {
+    let Some(file) = file else { return Ok(None) };
+    let read = InFile::new("certificate_password_file", file);
+    let text = String::from_utf8(read.bytes()?).map_err(|_| read.wrong(Problem::Password))?;
+    let line = text.trim_end_matches(['\r', '\n']);
+    if line.is_empty() {
+        return Err(read.wrong(Problem::Password));
+    }
+    Ok(Some(line.to_owned()))
+}
+
+/// A file and the key that names it, for errors.
+struct InFile<'a> {
+    key: &'static str,
+    file: &'a Path,
+}
+
+impl<'a> InFile<'a> {
+    const fn new(key: &'static str, file: &'a Path) -> Self {
+        Self { key, file }
+    }
+
+    fn bytes(&self) -> Result<Vec<u8>, CredentialError> {
+        std::fs::read(self.file).map_err(|error| CredentialError::Unreadable {
+            key: self.key,
+            file: self.file.to_owned(),
+            error,
+        })
+    }
+
+    fn wrong(&self, problem: Problem) -> CredentialError {
+        CredentialError::Wrong {
+            key: self.key,
+            file: self.file.to_owned(),
+            problem,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "credentials_tests.rs"]
+mod tests;

@@ -1,0 +1,209 @@
+use p12_keystore::{
+    Certificate as P12Certificate, EncryptionAlgorithm, KeyStoreEntry, MacAlgorithm,
+    PrivateKeyChain,
+};
+use rcgen::{CertificateParams, CertifiedKey, KeyPair, date_time_ymd};
+
+use super::*;
+
+fn pair() -> CertifiedKey<KeyPair> {
+    rcgen::generate_simple_self_signed(vec!["com.example.calls".to_owned()]).unwrap()
+}
+
+fn now() -> Timestamp {
+    Timestamp::parse("2026-09-21T12:00:00Z").unwrap()
+}
+
+fn p12(encryption: EncryptionAlgorithm, mac: MacAlgorithm, password: &str) -> Vec<u8> {
+    let pair = pair();
+    let certificate = P12Certificate::from_der(pair.cert.der()).unwrap();
+    let key = pair.signing_key.serialize_der();
+    let chain = PrivateKeyChain::new(key, b"id", [certificate]);
+    let mut store = p12_keystore::KeyStore::new();
+    store.add_entry("voip", KeyStoreEntry::PrivateKeyChain(chain));
+    let writer = store.writer(password).encryption_algorithm(encryption);
+    writer.mac_algorithm(mac).write().unwrap()
+}
+
+#[test]
+fn a_p8_is_read_and_what_is_none_is_named() {
+    let key = KeyPair::generate().unwrap();
+    assert_eq!(
+        key_from_pem(key.serialize_pem().as_bytes()).unwrap(),
+        key.serialize_der()
+    );
+    let sec1 = "-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n";
+    let rsa = "-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n";
+    let locked =
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    let certificate = pair().cert.pem();
+    let cases: [(&[u8], &str); 7] = [
+        (certificate.as_bytes(), "a certificate"),
+        (sec1.as_bytes(), "SEC1"),
+        (rsa.as_bytes(), "an RSA key"),
+        (locked.as_bytes(), "an encrypted key"),
+        (b"  \n", "empty"),
+        (b"secret", "not a PEM file"),
+        (&[0x30, 0x82, 1], "a binary file"),
+    ];
+    for (bytes, part) in cases {
+        let text = key_from_pem(bytes).unwrap_err().to_string();
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[test]
+fn a_pem_holds_certificate_and_key() {
+    let pair = pair();
+    let (certificate, key) = (pair.cert.pem(), pair.signing_key.serialize_pem());
+    let both = format!("{certificate}{key}");
+    let read = certificate::read(both.as_bytes(), None, now()).unwrap();
+    assert_eq!(read.chain.len(), 1);
+    assert!(read.expires() > now());
+    let without_key = certificate::read(certificate.as_bytes(), None, now());
+    assert_eq!(without_key.unwrap_err(), CertificateError::NoKey);
+    let without_certificate = certificate::read(key.as_bytes(), None, now());
+    assert_eq!(
+        without_certificate.unwrap_err(),
+        CertificateError::NoCertificate
+    );
+    let locked = format!(
+        "{certificate}-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"
+    );
+    let locked = certificate::read(locked.as_bytes(), None, now());
+    assert_eq!(locked.unwrap_err(), CertificateError::EncryptedKey);
+}
+
+#[test]
+fn a_certificate_out_of_its_time_is_refused() {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec!["x".to_owned()]).unwrap();
+    params.not_before = date_time_ymd(2020, 1, 1);
+    params.not_after = date_time_ymd(2021, 1, 1);
+    let pem = params.self_signed(&key).unwrap().pem() + &key.serialize_pem();
+    let at = |text| certificate::read(pem.as_bytes(), None, Timestamp::parse(text).unwrap());
+    let late = at("2021-01-01T00:00:00Z").unwrap_err().to_string();
+    assert!(late.contains("expired at 2021-01-01"), "{late}");
+    let early = at("2019-12-31T00:00:00Z").unwrap_err().to_string();
+    assert!(early.contains("clock"), "{early}");
+    assert!(at("2020-06-01T00:00:00Z").is_ok());
+}
+
+#[test]
+fn a_p12_is_read_in_its_modern_and_its_legacy_forms() {
+    use EncryptionAlgorithm::{
+        PbeWithHmacSha256AndAes256, PbeWithShaAnd3KeyTripleDesCbc, PbeWithShaAnd40BitRc4Cbc,
+    };
+    for (encryption, mac) in [
+        (PbeWithHmacSha256AndAes256, MacAlgorithm::HmacSha256),
+        (PbeWithShaAnd3KeyTripleDesCbc, MacAlgorithm::HmacSha1),
+        (PbeWithShaAnd40BitRc4Cbc, MacAlgorithm::HmacSha1),
+    ] {
+        let file = p12(encryption, mac, "geheim");
+        let read = certificate::read(&file, Some("geheim"), now()).unwrap();
+        assert_eq!(read.chain.len(), 1, "{encryption:?}");
+        let identity = (read.chain.clone(), read.key.clone_key());
+        let roots = tls::roots(Some(pair().cert.pem().as_bytes())).unwrap();
+        assert!(tls::client_config(roots, Some(identity), &[]).is_ok());
+        let missing = certificate::read(&file, None, now()).unwrap_err();
+        assert_eq!(missing, CertificateError::PasswordMissing, "{encryption:?}");
+        let wrong = certificate::read(&file, Some("falsch"), now()).unwrap_err();
+        assert_eq!(wrong, CertificateError::PasswordWrong, "{encryption:?}");
+    }
+    let junk = certificate::read(&[0x30, 0x03, 1, 1, 1], None, now()).unwrap_err();
+    assert!(matches!(junk, CertificateError::Unreadable(_)));
+}
+
+/// What Keychain Access writes: an RC2-40 certificate bag, a 3DES key bag. The
+/// same through openssl where it is installed (CI and developers' machines).
+#[test]
+fn a_p12_of_openssl_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let pair = pair();
+    let pem = pair.cert.pem() + &pair.signing_key.serialize_pem();
+    std::fs::write(path("in.pem"), pem).unwrap();
+    let legacy = [
+        "-legacy",
+        "-certpbe",
+        "PBE-SHA1-RC2-40",
+        "-keypbe",
+        "PBE-SHA1-3DES",
+    ];
+    for extra in [&[][..], &legacy[..]] {
+        let run = std::process::Command::new("openssl")
+            .args(["pkcs12", "-export", "-passout", "pass:geheim", "-in"])
+            .arg(path("in.pem"))
+            .arg("-out")
+            .arg(path("out.p12"))
+            .args(extra)
+            .output();
+        match run {
+            Ok(output) if output.status.success() => {}
+            // No openssl, or one that was built without the legacy provider.
+            Ok(_) | Err(_) => continue,
+        }
+        let file = std::fs::read(path("out.p12")).unwrap();
+        let read = certificate::read(&file, Some("geheim"), now()).unwrap();
+        assert_eq!(read.chain, [pair.cert.der().clone()], "{extra:?}");
+    }
+}
+
+fn app(folder: &Path) -> AppSettings {
+    serde_json::from_value(serde_json::json!({
+        "bundle_id": "com.example.calls", "team_id": "ABCDE12345", "key_id": "FGHIJ67890",
+        "key_file": folder.join("key.p8"),
+    }))
+    .unwrap()
+}
+
+#[test]
+fn errors_name_file_key_and_cure_and_no_contents() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = app(folder.path());
+    let load = || Credentials::load(&app, &Signers::default());
+    let text = load().unwrap_err().to_string();
+    assert!(
+        text.contains("`key_file`") && text.contains("key.p8"),
+        "{text}"
+    );
+
+    let p384 = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
+    std::fs::write(folder.path().join("key.p8"), p384.serialize_pem()).unwrap();
+    let text = load().unwrap_err().to_string();
+    assert!(text.contains("P-256") && !text.contains("BEGIN"), "{text}");
+
+    let key = KeyPair::generate().unwrap().serialize_pem();
+    std::fs::write(folder.path().join("key.p8"), key).unwrap();
+    let credentials = load().unwrap();
+    assert_eq!(credentials.signer().unwrap().team_id(), "ABCDE12345");
+    assert_eq!(credentials.expires(), None);
+}
+
+#[test]
+fn a_certificate_is_loaded_with_its_password_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = p12(
+        EncryptionAlgorithm::PbeWithHmacSha256AndAes256,
+        MacAlgorithm::HmacSha256,
+        "geheim",
+    );
+    std::fs::write(folder.path().join("voip.p12"), file).unwrap();
+    let app: AppSettings = serde_json::from_value(serde_json::json!({
+        "bundle_id": "com.example.calls",
+        "certificate_file": folder.path().join("voip.p12"),
+        "certificate_password_file": folder.path().join("password"),
+    }))
+    .unwrap();
+    let load = || Credentials::load(&app, &Signers::default());
+    std::fs::write(folder.path().join("password"), "\n").unwrap();
+    let text = load().unwrap_err().to_string();
+    assert!(text.contains("`certificate_password_file`"), "{text}");
+    std::fs::write(folder.path().join("password"), "geheim\n").unwrap();
+    let credentials = load().unwrap();
+    assert!(credentials.expires().is_some() && credentials.signer().is_none());
+    assert!(
+        !format!("{credentials:?}").contains("key"),
+        "{credentials:?}"
+    );
+}

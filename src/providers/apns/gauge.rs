@@ -1,0 +1,85 @@
+//! `ringpush_connections` for iOS, counted so that no early return can leave a
+//! connection in it.
+
+use prometheus_client::metrics::gauge::Gauge;
+
+use crate::metrics::{ConnectionLabels, Metrics};
+
+use super::link::State;
+
+/// The gauges of all states.
+#[derive(Clone)]
+pub(super) struct Gauges {
+    ready: Gauge,
+    suspect: Gauge,
+    connecting: Gauge,
+}
+
+impl Gauges {
+    pub(super) fn new(metrics: &Metrics) -> Self {
+        let gauge = |state| {
+            let platform = "ios";
+            let labels = ConnectionLabels { platform, state };
+            metrics.connections.get_or_create(&labels).clone()
+        };
+        Self {
+            ready: gauge("ready"),
+            suspect: gauge("suspect"),
+            connecting: gauge("connecting"),
+        }
+    }
+
+    /// Counts one that is being opened, until dropped.
+    pub(super) fn connecting(&self) -> Counted {
+        Counted::under(self, Some(&self.connecting))
+    }
+
+    /// Counts one that is up, until dropped.
+    pub(super) fn ready(&self) -> Counted {
+        Counted::under(self, Some(&self.ready))
+    }
+}
+
+/// One connection's place in the gauges.
+pub(super) struct Counted {
+    gauges: Gauges,
+    current: Option<Gauge>,
+    state: Option<State>,
+}
+
+impl Counted {
+    fn under(gauges: &Gauges, gauge: Option<&Gauge>) -> Self {
+        let current = gauge.cloned();
+        if let Some(gauge) = &current {
+            gauge.inc();
+        }
+        Self {
+            gauges: gauges.clone(),
+            current,
+            state: None,
+        }
+    }
+
+    /// Moves it to where `state` belongs; draining ones are not counted.
+    pub(super) fn set(&mut self, state: State) {
+        if self.state == Some(state) {
+            return;
+        }
+        let gauge = match state {
+            State::Ready => Some(&self.gauges.ready),
+            State::Suspect => Some(&self.gauges.suspect),
+            State::Draining | State::Closed => None,
+        };
+        let mut moved = Self::under(&self.gauges, gauge);
+        moved.state = Some(state);
+        *self = moved;
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if let Some(gauge) = &self.current {
+            gauge.dec();
+        }
+    }
+}

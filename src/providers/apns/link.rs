@@ -1,0 +1,213 @@
+//! What is known of one connection, shared by the task that drives it, the
+//! pool that picks it and the attempts on it. Atomics only: no lock is taken
+//! for a push.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::watched::Reads;
+
+/// So many time-outs without an answer between them wear a connection out:
+/// it answers PINGs, perhaps, but no pushes, so another is opened in its place.
+const WORN: usize = 3;
+/// A push on a connection that has been silent for this long takes a PING along.
+const STALE: Duration = Duration::from_secs(5);
+
+/// Whether a connection takes pushes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum State {
+    /// It does.
+    Ready = 0,
+    /// It owes an answer; it does again as soon as anything comes from it.
+    Suspect = 1,
+    /// It never will again; what is under way may finish.
+    Draining = 2,
+    /// It is gone.
+    Closed = 3,
+}
+
+/// Wakes those who wait for a connection, and the pool's supervisor.
+#[derive(Debug, Default)]
+pub(super) struct Signals {
+    /// A stream may be free: wakes one waiting push.
+    pub(super) free: Notify,
+    /// A connection has changed its state: wakes the supervisor.
+    pub(super) changed: Notify,
+}
+
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) opened: Instant,
+    pub(super) signals: Arc<Signals>,
+    /// Wakes the driver to look at state and `probe`.
+    pub(super) poke: Notify,
+    /// Why it ended, once it has.
+    pub(super) ended: OnceLock<String>,
+    reads: Arc<Reads>,
+    state: AtomicU8,
+    /// The peer's stream limit.
+    limit: AtomicUsize,
+    in_flight: AtomicUsize,
+    started: AtomicU64,
+    /// `reads` when it became suspect.
+    mark: AtomicU64,
+    /// Milliseconds after `opened` at which the peer was heard last.
+    heard: AtomicU64,
+    probe: AtomicBool,
+    proven: AtomicBool,
+    troubled: AtomicBool,
+    timeouts: AtomicUsize,
+}
+
+impl Link {
+    pub(super) fn new(reads: Arc<Reads>, signals: Arc<Signals>) -> Self {
+        Self {
+            opened: Instant::now(),
+            signals,
+            poke: Notify::new(),
+            ended: OnceLock::new(),
+            reads,
+            state: AtomicU8::new(State::Ready as u8),
+            limit: AtomicUsize::new(1),
+            in_flight: AtomicUsize::new(0),
+            started: AtomicU64::new(0),
+            mark: AtomicU64::new(0),
+            heard: AtomicU64::new(0),
+            probe: AtomicBool::new(false),
+            proven: AtomicBool::new(false),
+            troubled: AtomicBool::new(false),
+            timeouts: AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) fn state(&self) -> State {
+        match self.state.load(Ordering::Acquire) {
+            0 => State::Ready,
+            1 => State::Suspect,
+            2 => State::Draining,
+            _ => State::Closed,
+        }
+    }
+
+    pub(super) fn reads(&self) -> u64 {
+        self.reads.count()
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Acquire)
+    }
+
+    /// Whether it takes one more push, and how gladly: the smallest first.
+    pub(super) fn preference(&self) -> Option<(bool, usize, u64)> {
+        let busy = self.in_flight();
+        let free = busy < self.limit.load(Ordering::Acquire);
+        (self.state() == State::Ready && free).then(|| {
+            let troubled = self.troubled.load(Ordering::Relaxed);
+            (troubled, busy, self.started.load(Ordering::Relaxed))
+        })
+    }
+
+    /// Takes a stream. Only under the pool's lock, after [`Self::preference`].
+    pub(super) fn take(&self) {
+        self.in_flight.fetch_add(1, Ordering::AcqRel);
+        self.started.fetch_add(1, Ordering::Relaxed);
+        let now = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let heard = Duration::from_millis(self.heard.load(Ordering::Relaxed));
+        if Duration::from_millis(now).saturating_sub(heard) >= STALE {
+            self.ask_probe();
+        }
+    }
+
+    /// Gives a stream back.
+    pub(super) fn release(&self) {
+        self.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.signals.free.notify_one();
+    }
+
+    /// Asks the driver for a PING.
+    pub(super) fn ask_probe(&self) {
+        self.probe.store(true, Ordering::Release);
+        self.poke.notify_one();
+    }
+
+    pub(super) fn probe_asked(&self) -> bool {
+        self.probe.swap(false, Ordering::AcqRel)
+    }
+
+    /// The peer was heard just now.
+    pub(super) fn heard_now(&self) {
+        let now = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.heard.store(now, Ordering::Relaxed);
+        if self.state() == State::Suspect && self.reads() != self.mark.load(Ordering::Acquire) {
+            self.shift(State::Suspect, State::Ready);
+            self.signals.free.notify_one();
+        }
+    }
+
+    /// An attempt timed out here, or a PING is overdue: no new pushes until
+    /// something comes.
+    pub(super) fn suspect(&self) {
+        if self.state() == State::Ready {
+            self.mark.store(self.reads(), Ordering::Release);
+            self.shift(State::Ready, State::Suspect);
+            self.ask_probe();
+        }
+    }
+
+    /// Counts an attempt that timed out.
+    pub(super) fn timed_out(&self) {
+        self.timeouts.fetch_add(1, Ordering::Relaxed);
+        self.suspect();
+    }
+
+    /// Counts an answer. `trouble` is a 5xx: others are preferred for now.
+    pub(super) fn answered(&self, trouble: bool) {
+        self.timeouts.store(0, Ordering::Relaxed);
+        self.proven.store(true, Ordering::Relaxed);
+        self.troubled.store(trouble, Ordering::Relaxed);
+    }
+
+    /// Whether it has answered a request, or has lived for a while.
+    pub(super) fn is_proven(&self) -> bool {
+        self.proven.load(Ordering::Relaxed) || self.opened.elapsed() >= Duration::from_secs(10)
+    }
+
+    pub(super) fn is_worn(&self) -> bool {
+        self.timeouts.load(Ordering::Relaxed) >= WORN
+    }
+
+    /// No new pushes; the connection closes when the last one has ended.
+    pub(super) fn retire(&self) {
+        self.shift(State::Ready, State::Draining);
+        self.shift(State::Suspect, State::Draining);
+        self.poke.notify_one();
+    }
+
+    pub(super) fn close(&self, why: String) {
+        let _ = self.ended.set(why);
+        self.state.store(State::Closed as u8, Ordering::Release);
+        self.signals.changed.notify_one();
+    }
+
+    /// Publishes the peer's stream limit, and wakes a waiting push if it grew.
+    pub(super) fn publish_limit(&self, limit: usize) {
+        if limit > self.limit.swap(limit, Ordering::AcqRel) {
+            self.signals.free.notify_one();
+        }
+    }
+
+    fn shift(&self, from: State, to: State) {
+        let (from, to) = (from as u8, to as u8);
+        let moved = self
+            .state
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
+        if moved.is_ok() {
+            self.poke.notify_one();
+            self.signals.changed.notify_one();
+        }
+    }
+}
