@@ -1,0 +1,50 @@
+'use strict';
+// Loaded before firebase-admin (`node --require`): connections to Google's hosts go to the
+// simulator. firebase-admin's own code is not touched; it does not know.
+//
+// SIMULATOR_FCM and SIMULATOR_TOKEN are the simulator's URLs; NODE_EXTRA_CA_CERTS names its CA.
+
+const http = require('node:http');
+const https = require('node:https');
+const tls = require('node:tls');
+
+const fcm = new URL(process.env.SIMULATOR_FCM);
+const token = new URL(process.env.SIMULATOR_TOKEN);
+const TOKEN_HOSTS = ['oauth2.googleapis.com', 'www.googleapis.com', 'accounts.google.com'];
+
+// FCM: HTTP/2 over TLS. The name on the certificate is the simulator's.
+const connect = tls.connect;
+tls.connect = (...args) => {
+  const options = args.find((a) => a && typeof a === 'object') ?? {};
+  const host = options.servername || options.host || args.find((a) => typeof a === 'string');
+  if (host !== 'fcm.googleapis.com') {
+    if (/google/.test(String(host))) throw new Error(`interop must stay on loopback, not ${host}`);
+    return connect(...args);
+  }
+  const ready = args.find((a) => typeof a === 'function');
+  const servername = fcm.hostname === '127.0.0.1' ? '' : fcm.hostname;
+  return connect(
+    { ...options, host: fcm.hostname, port: Number(fcm.port), servername },
+    ...(ready ? [ready] : []),
+  );
+};
+
+// The token server: a plain POST, http or https as the simulator has it.
+const request = https.request;
+https.request = (...args) => {
+  const target = args[0] instanceof URL || typeof args[0] === 'string' ? new URL(args[0]) : null;
+  const options = args.find((a) => a && typeof a === 'object' && !(a instanceof URL)) ?? {};
+  const host = target?.hostname ?? options.hostname ?? options.host;
+  if (!TOKEN_HOSTS.includes(host)) return request(...args);
+  const ready = args.find((a) => typeof a === 'function');
+  const there = {
+    ...options,
+    protocol: token.protocol,
+    hostname: token.hostname,
+    host: token.hostname,
+    port: token.port,
+    path: token.pathname,
+    agent: undefined,
+  };
+  return (token.protocol === 'http:' ? http.request : request)(there, ready);
+};
