@@ -25,9 +25,11 @@ function ring(change = {}) {
   };
 }
 
-/** `sent` if the answer is a message name of the project. */
+/** `sent` if the answer is a message name of the project. `sendEach` is the client's HTTP/2. */
 async function send(message, client = usual) {
-  const name = await client.send(message);
+  const { responses } = await client.sendEach([message]);
+  if (responses[0].error) throw responses[0].error;
+  const name = responses[0].messageId;
   return name.startsWith(`projects/${here.serviceAccount.project_id}/messages/`) ? 'sent' : name;
 }
 

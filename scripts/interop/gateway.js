@@ -8,10 +8,10 @@ const path = require('node:path');
 
 const [folder, port, simulator] = process.argv.slice(2);
 const at = (name) => path.join(folder, name);
-const openssl = (...args) => execFileSync('openssl', args, { stdio: ['ignore', 'ignore', 'inherit'] });
-const curve = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2'];
+const openssl = (...args) => execFileSync('openssl', args, { stdio: 'pipe' });
+const curve = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
 
-openssl('req', '-x509', ...curve, '-keyout', at('ca.key'), '-out', at('gateway-ca.pem'),
+openssl('req', '-x509', '-days', '2', ...curve, '-keyout', at('ca.key'), '-out', at('gateway-ca.pem'),
   '-subj', '/CN=interop CA', '-addext', 'keyUsage=critical,keyCertSign');
 openssl('req', ...curve, '-keyout', at('server.key'), '-out', at('server.csr'), '-subj', '/CN=localhost');
 fs.writeFileSync(at('server.ext'),

@@ -5,6 +5,7 @@
 // SIMULATOR_FCM and SIMULATOR_TOKEN are the simulator's URLs; NODE_EXTRA_CA_CERTS names its CA.
 
 const http = require('node:http');
+const http2 = require('node:http2');
 const https = require('node:https');
 const tls = require('node:tls');
 
@@ -27,6 +28,17 @@ tls.connect = (...args) => {
     { ...options, host: fcm.hostname, port: Number(fcm.port), servername },
     ...(ready ? [ready] : []),
   );
+};
+
+// firebase-admin 13.10 writes `https:` into `:scheme`. Google takes that; nginx, h2 and RFC 9113
+// (section 8.3.1) do not. This is the one thing that is put right on its way.
+const connect2 = http2.connect;
+http2.connect = (...args) => {
+  const session = connect2(...args);
+  const send = session.request.bind(session);
+  session.request = (headers, ...rest) =>
+    send({ ...headers, ':scheme': headers[':scheme']?.replace(/:$/, '') ?? 'https' }, ...rest);
+  return session;
 };
 
 // The token server: a plain POST, http or https as the simulator has it.
