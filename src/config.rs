@@ -149,6 +149,26 @@ impl Config {
         ConfigError::new(&self.file, Some(key.into()), problem)
     }
 
+    /// The tables that differ from those of `running` and are read at the
+    /// start only.
+    #[must_use]
+    pub fn restart_needed(&self, running: &Self) -> Vec<&'static str> {
+        let tables = |config: &Self| {
+            [
+                ("amqp", format!("{:?} {}", config.amqp, config.amqp.url.expose())),
+                ("ring", format!("{:?}", config.ring)),
+                ("retry", format!("{:?}", config.retry)),
+                ("apns", format!("{:?}", config.apns)),
+                ("fcm", format!("{:?}", config.fcm)),
+                ("tokens", format!("{:?}", config.tokens)),
+                ("admin", format!("{:?}", config.admin)),
+                ("log.format", format!("{:?}", config.log.format)),
+            ]
+        };
+        let pairs = tables(self).into_iter().zip(tables(running));
+        pairs.filter(|(new, old)| new.1 != old.1).map(|(new, _)| new.0).collect()
+    }
+
     fn resolve_paths(&mut self, folder: &Path) {
         self.amqp.resolve(folder);
         let mut paths: Vec<&mut PathBuf> = Vec::new();
@@ -240,6 +260,13 @@ service_account_file = "sa.json"
             assert!(error.starts_with("/etc/ringpush/ringpush.toml: "), "{error}");
             assert!(error.contains(wanted), "{wanted} is not in: {error}");
         }
+    }
+
+    #[test]
+    fn what_needs_a_restart_is_told_from_what_does_not() {
+        let before = parse("").unwrap();
+        let after = parse("[log]\nlevel = \"debug\"\n[amqp]\nurl = \"amqp://other\"").unwrap();
+        assert_eq!(after.restart_needed(&before), ["amqp"]);
     }
 
     #[test]

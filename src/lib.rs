@@ -20,8 +20,15 @@
 //! [`simulator`] stands apart: strict `APNs`, FCM and OAuth servers for the
 //! demo, the tests and users. It shares no code with the clients it judges.
 
+pub mod admin;
 pub mod amqp;
+pub mod app;
 pub mod call;
+pub mod cli;
+pub mod config;
 pub mod engine;
 pub mod metrics;
 pub mod providers;
+pub mod shutdown;
+pub mod simulator;
+pub mod telemetry;

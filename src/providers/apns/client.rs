@@ -161,6 +161,10 @@ impl Client {
             let Some(slot) = self.pool.acquire(until).await else {
                 return not_sent(self.why_no_stream());
             };
+            // The caller may have hung up while this waited for a stream.
+            if !attempt.gate.pass() {
+                return Answer::new(Class::NotProcessed).unstarted();
+            }
             let authorization = self.credentials.signer().map(|signer| signer.header());
             let request = self.request(&attempt, &path, authorization.clone());
             match slot.connection().open(request) {
@@ -307,6 +311,15 @@ impl Client {
 impl PushClient for Client {
     fn send<'a>(&'a self, attempt: Attempt<'a>) -> BoxFuture<'a, Answer> {
         self.attempt(attempt).boxed()
+    }
+
+    fn hindrance(&self) -> Option<String> {
+        let status = self.status();
+        if status.ready > 0 {
+            return None;
+        }
+        let error = status.error.unwrap_or_else(|| "connecting".to_owned());
+        Some(format!("no connection to APNs: {error}"))
     }
 }
 

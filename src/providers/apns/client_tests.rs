@@ -97,6 +97,7 @@ async fn push_within(client: &Client, time_left: Duration) -> Answer {
         payload: &payload,
         deadline: Timestamp::from_millis(1_790_000_000_999),
         time_left,
+        gate: &Gate::default(),
     };
     client.send(attempt).await
 }
@@ -596,6 +597,7 @@ async fn a_background_push_goes_to_the_app_and_not_to_its_calls() {
         payload: &payload,
         deadline: Timestamp::from_millis(-5),
         time_left: LONG,
+        gate: &Gate::default(),
     };
     let request = client.request(&attempt, &path(TOKEN).unwrap(), None);
     let header = |name: &str| request.headers()[name].to_str().unwrap();

@@ -1,0 +1,146 @@
+//! A worker on `RabbitMQ`, from start to drain.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::{App, AppInsight, Ended};
+use crate::admin;
+use crate::amqp::{self, AmqpError, BrokerState};
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::shutdown::{Request, Signals};
+use crate::telemetry::Telemetry;
+
+/// Takes events from the broker until a signal ends it.
+///
+/// # Errors
+/// The configuration, a key, the admin address or the broker's set-up cannot
+/// be used; the text says which and what to do. A broker that is merely away
+/// is waited for.
+pub async fn run_on_broker(
+    config: Config,
+    grace: Duration,
+    telemetry: &Telemetry,
+) -> anyhow::Result<Ended> {
+    let metrics = Metrics::default();
+    let window = config.ring.window();
+    let (plan, reports) = amqp::Plan::new(&config.amqp, metrics.clone())?;
+    let mut signals = Signals::listen()?;
+    let listener = listen(&config).await?;
+    let app = App::new(config, reports, metrics)?;
+    app.warm().await;
+    let mut worker = plan.start(Arc::clone(app.dispatcher()), window);
+    let admin = Admin::start(listener, &app, Some(worker.state()));
+    let stopped = until_stopped(&app, &mut signals, telemetry, worker.fatal()).await;
+    if let Err(error) = stopped {
+        worker.close().await;
+        app.close().await;
+        return Err(error.into());
+    }
+    tracing::info!(in_flight = worker.under_way(), "stopping: no more messages are taken");
+    worker.stop_taking();
+    let ended = tokio::select! {
+        drained = timeout(grace, worker.drained()) => {
+            if drained.is_err() {
+                tracing::warn!(
+                    left = worker.under_way(),
+                    "the grace is over; what is left goes back to the broker"
+                );
+            }
+            Ended::Drained
+        }
+        () = second_stop(&mut signals) => Ended::AtOnce,
+    };
+    if ended == Ended::AtOnce {
+        return Ok(ended);
+    }
+    worker.close().await;
+    app.close().await;
+    admin.stop().await;
+    tracing::info!("stopped");
+    Ok(ended)
+}
+
+/// Serves signals until one asks to stop.
+pub(super) async fn until_stopped(
+    app: &App,
+    signals: &mut Signals,
+    telemetry: &Telemetry,
+    fatal: impl Future<Output = AmqpError>,
+) -> Result<(), AmqpError> {
+    tokio::pin!(fatal);
+    loop {
+        tokio::select! {
+            request = signals.next() => match request {
+                Request::Stop => return Ok(()),
+                Request::Reload => reload(app, telemetry),
+            },
+            error = &mut fatal => return Err(error),
+        }
+    }
+}
+
+fn reload(app: &App, telemetry: &Telemetry) {
+    match app.reload() {
+        Ok(config) => {
+            telemetry.set_level(config.log.level);
+            tracing::info!("configuration, keys and profiles were read again");
+        }
+        Err(error) => {
+            tracing::error!(%error, "the configuration was not read again; the old one stays");
+        }
+    }
+}
+
+pub(super) async fn second_stop(signals: &mut Signals) {
+    while signals.next().await != Request::Stop {}
+}
+
+/// Opens the admin address before anything else: a second worker on the same
+/// one is a mistake that should show at once.
+pub(super) async fn listen(config: &Config) -> anyhow::Result<TcpListener> {
+    let address = config.admin.listen;
+    TcpListener::bind(address).await.map_err(|error| {
+        let cure = "choose a free address and port (port 0 takes any)";
+        config.error("admin.listen", format!("{address}: {error}; {cure}")).into()
+    })
+}
+
+/// The admin server.
+#[derive(Debug)]
+pub(super) struct Admin {
+    task: tokio::task::JoinHandle<()>,
+    end: CancellationToken,
+}
+
+impl Admin {
+    pub(super) fn start(
+        listener: TcpListener,
+        app: &Arc<App>,
+        broker: Option<watch::Receiver<BrokerState>>,
+    ) -> Self {
+        if let Ok(address) = listener.local_addr() {
+            tracing::info!(%address, "admin: /healthz /readyz /metrics");
+        }
+        let end = CancellationToken::new();
+        let insight = Arc::new(AppInsight::new(Arc::clone(app), broker));
+        let serving = admin::serve(listener, insight, end.clone().cancelled_owned());
+        let task = tokio::spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "the admin address is served no longer");
+            }
+        });
+        Self { task, end }
+    }
+
+    pub(super) async fn stop(self) {
+        self.end.cancel();
+        // A client that holds its connection open must not hold us.
+        let _ = timeout(Duration::from_secs(1), self.task).await;
+    }
+}

@@ -1,0 +1,330 @@
+//! From a configuration to clients, lanes and routes.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use crate::call::event::Environment;
+use crate::call::payload::Profiles;
+use crate::call::push::PushClient;
+use crate::config::{AppSettings, Config, ConfigError};
+use crate::engine::deadline::wall_clock;
+use crate::engine::lane::Lane;
+use crate::engine::routes::{App, IosRoutes, Route, Routes};
+use crate::engine::tokens::Brake;
+use crate::metrics::{CredentialLabels, LaneLabels, Metrics};
+use crate::providers::{apns, fcm, tls};
+
+/// A provider's client.
+#[derive(Clone, Debug)]
+pub(super) enum Client {
+    Apns(Arc<apns::Client>),
+    Fcm(Arc<fcm::Client>),
+}
+
+impl Client {
+    pub(super) async fn warm(&self, limit: Duration) {
+        match self {
+            Self::Apns(client) => {
+                client.warm(limit).await;
+            }
+            Self::Fcm(client) => {
+                // It has a limit of its own, which may be longer.
+                let _ = tokio::time::timeout(limit, client.warm()).await;
+            }
+        }
+    }
+
+    pub(super) async fn close(&self) {
+        match self {
+            Self::Apns(client) => client.close().await,
+            Self::Fcm(client) => client.close().await,
+        }
+    }
+
+    /// Whether anybody but the holder of this value has it.
+    pub(super) fn in_use(&self) -> bool {
+        match self {
+            Self::Apns(client) => Arc::strong_count(client) > 1,
+            Self::Fcm(client) => Arc::strong_count(client) > 1,
+        }
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Apns(one), Self::Apns(two)) => Arc::ptr_eq(one, two),
+            (Self::Fcm(one), Self::Fcm(two)) => Arc::ptr_eq(one, two),
+            (Self::Apns(_) | Self::Fcm(_), _) => false,
+        }
+    }
+}
+
+/// What an app's lanes on one platform are made of; the same on a reload that
+/// changes nothing about it.
+#[derive(Clone, Debug)]
+struct Built {
+    fingerprint: u64,
+    clients: Vec<Client>,
+    routes: Vec<Arc<Route>>,
+    expires: Option<crate::call::time::Timestamp>,
+}
+
+/// All lanes of a configuration, by app and platform.
+#[derive(Clone, Debug, Default)]
+pub struct Lanes {
+    built: HashMap<(String, &'static str), Built>,
+}
+
+impl Lanes {
+    pub(super) fn clients(&self) -> Vec<Client> {
+        self.built.values().flat_map(|built| built.clients.iter().cloned()).collect()
+    }
+
+    /// The clients that `other` does without.
+    pub(super) fn not_in(&self, other: &Self) -> Vec<Client> {
+        let kept = other.clients();
+        let mut clients = self.clients();
+        clients.retain(|client| !kept.iter().any(|other| client.is(other)));
+        clients
+    }
+
+    pub(super) fn note_expiries(&self, metrics: &Metrics) {
+        let now = wall_clock();
+        for ((app, platform), built) in &self.built {
+            let token = built.clients.iter().find_map(|client| match client {
+                Client::Fcm(client) => client.expires_at(),
+                Client::Apns(_) => None,
+            });
+            let Some(expires) = built.expires.or(token) else { continue };
+            let labels = CredentialLabels { app: app.clone(), platform };
+            let left = (expires.millis() - now.millis()) / 1000;
+            metrics.credential_expiry_seconds.get_or_create(&labels).set(left);
+        }
+    }
+}
+
+/// What outlives a reload: signers, access tokens, brakes, budgets.
+#[derive(Debug)]
+pub(super) struct Workshop {
+    metrics: Metrics,
+    signers: apns::Signers,
+    token_sources: fcm::TokenSources,
+    brakes: Mutex<HashMap<LaneLabels, Arc<Brake>>>,
+    budgets: Mutex<HashMap<String, Arc<Semaphore>>>,
+}
+
+impl Workshop {
+    pub(super) fn new(metrics: Metrics) -> Self {
+        Self {
+            metrics,
+            signers: apns::Signers::default(),
+            token_sources: fcm::TokenSources::default(),
+            brakes: Mutex::default(),
+            budgets: Mutex::default(),
+        }
+    }
+
+    /// Builds all lanes and routes; takes over from `before` what has not
+    /// changed, connections and pauses included.
+    pub(super) fn build(
+        &self,
+        config: &Config,
+        before: Option<&Lanes>,
+    ) -> Result<(Lanes, Routes), ConfigError> {
+        let profiles = profiles(config)?;
+        let mut lanes = Lanes::default();
+        let mut apps = HashMap::new();
+        for (name, app) in &config.apps {
+            if profiles.get(&app.profile).is_none() {
+                let known: Vec<&str> = profiles.names().collect();
+                let problem = format!("no such profile; known are {}", known.join(", "));
+                return Err(config.error(format!("apps.\"{name}\".profile"), problem));
+            }
+            let ios = self.ios(config, name, app, before, &mut lanes)?;
+            let android = self.android(config, name, app, before, &mut lanes)?;
+            let profile = Arc::from(app.profile.as_str());
+            apps.insert(Arc::from(name.as_str()), App { profile, ios, android });
+        }
+        Ok((lanes, Routes { apps, profiles }))
+    }
+
+    fn ios(
+        &self,
+        config: &Config,
+        name: &str,
+        app: &AppSettings,
+        before: Option<&Lanes>,
+        lanes: &mut Lanes,
+    ) -> Result<Option<Arc<IosRoutes>>, ConfigError> {
+        let Some(ios) = &app.ios else { return Ok(None) };
+        let table = || format!("apps.\"{name}\".ios");
+        let credentials = apns::Credentials::load(ios, &self.signers)
+            .map_err(|e| config.error(table(), e))?;
+        let files = [&ios.key_file, &ios.certificate_file, &ios.certificate_password_file];
+        let fingerprint = fingerprint(
+            (&ios.bundle_id, &ios.team_id, &ios.key_id),
+            files.into_iter().flatten().map(AsRef::as_ref),
+        );
+        let key = (name.to_owned(), "ios");
+        let built = match unchanged(before, &key, fingerprint) {
+            Some(built) => built,
+            None => {
+                let expires = credentials.expires();
+                let mut built =
+                    Built { fingerprint, clients: Vec::new(), routes: Vec::new(), expires };
+                for environment in [Environment::Production, Environment::Sandbox] {
+                    let client = self
+                        .apns(config, &ios.bundle_id, &credentials, environment)
+                        .map_err(|problem| config.error(table(), problem))?;
+                    let labels = LaneLabels {
+                        app: name.to_owned(),
+                        platform: "ios",
+                        environment: environment.name(),
+                    };
+                    let budget = Arc::new(Semaphore::new(config.apns.in_flight));
+                    let push = Arc::clone(&client) as Arc<dyn PushClient>;
+                    built.routes.push(self.route(config, labels, push, budget));
+                    built.clients.push(Client::Apns(client));
+                }
+                built
+            }
+        };
+        let [production, sandbox] = &built.routes[..] else { return Ok(None) };
+        let routes = IosRoutes {
+            environment: ios.environment.into(),
+            cancel: ios.cancel,
+            production: Arc::clone(production),
+            sandbox: Arc::clone(sandbox),
+        };
+        lanes.built.insert(key, built);
+        Ok(Some(Arc::new(routes)))
+    }
+
+    fn apns(
+        &self,
+        config: &Config,
+        bundle_id: &str,
+        credentials: &apns::Credentials,
+        environment: Environment,
+    ) -> Result<Arc<apns::Client>, String> {
+        let roots = tls::roots_from(config.apns.ca_file.as_deref())
+            .map_err(|error| format!("apns: {error}"))?;
+        apns::Client::new(apns::Options {
+            settings: &config.apns,
+            environment,
+            bundle_id,
+            credentials,
+            roots,
+            metrics: &self.metrics,
+            tuning: apns::Tuning::default(),
+        })
+        .map(Arc::new)
+        .map_err(|error| error.to_string())
+    }
+
+    fn android(
+        &self,
+        config: &Config,
+        name: &str,
+        app: &AppSettings,
+        before: Option<&Lanes>,
+        lanes: &mut Lanes,
+    ) -> Result<Option<Arc<Route>>, ConfigError> {
+        let Some(android) = &app.android else { return Ok(None) };
+        let table = || format!("apps.\"{name}\".android");
+        let file = &android.service_account_file;
+        let account = fcm::ServiceAccount::load(file, android.project_id.as_deref())
+            .map_err(|e| config.error(format!("{}.service_account_file", table()), e))?;
+        let fingerprint = fingerprint(&android.project_id, [file.as_path()]);
+        let key = (name.to_owned(), "android");
+        let built = match unchanged(before, &key, fingerprint) {
+            Some(built) => built,
+            None => {
+                let tokens = self.token_sources.of(&account);
+                let client = fcm::Client::new(&config.fcm, &account, tokens, &self.metrics)
+                    .map_err(|e| config.error(table(), e))?;
+                let client = Arc::new(client);
+                let labels =
+                    LaneLabels { app: name.to_owned(), platform: "android", environment: "" };
+                let budget = self.budget(account.project_id(), config.fcm.in_flight);
+                let push = Arc::clone(&client) as Arc<dyn PushClient>;
+                let route = self.route(config, labels, push, budget);
+                let clients = vec![Client::Fcm(client)];
+                Built { fingerprint, clients, routes: vec![route], expires: None }
+            }
+        };
+        let route = built.routes.first().cloned();
+        lanes.built.insert(key, built);
+        Ok(route)
+    }
+
+    fn route(
+        &self,
+        config: &Config,
+        labels: LaneLabels,
+        client: Arc<dyn PushClient>,
+        budget: Arc<Semaphore>,
+    ) -> Arc<Route> {
+        let mut brakes = self.brakes.lock().unwrap_or_else(PoisonError::into_inner);
+        let brake = brakes
+            .entry(labels.clone())
+            .or_insert_with(|| Arc::new(Brake::new(config.tokens)));
+        let brake = Arc::clone(brake);
+        let lane = Lane::new(labels, client, budget, config.retry, self.metrics.clone());
+        Arc::new(Route::new(lane, brake, self.metrics.clone()))
+    }
+
+    /// In flight per project, whichever apps share it.
+    fn budget(&self, project: &str, in_flight: usize) -> Arc<Semaphore> {
+        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        let budget = budgets
+            .entry(project.to_owned())
+            .or_insert_with(|| Arc::new(Semaphore::new(in_flight)));
+        Arc::clone(budget)
+    }
+}
+
+fn unchanged(before: Option<&Lanes>, key: &(String, &'static str), fingerprint: u64) -> Option<Built> {
+    before?.built.get(key).filter(|built| built.fingerprint == fingerprint).cloned()
+}
+
+/// Tells two sets of credentials apart, by settings and by content of files.
+fn fingerprint<'a>(settings: impl Hash, files: impl IntoIterator<Item = &'a Path>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    settings.hash(&mut hasher);
+    for file in files {
+        file.hash(&mut hasher);
+        // They have just been read; one that vanished meanwhile differs.
+        std::fs::read(file).ok().hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+/// The built-in profiles and the configuration's own, each rendered against
+/// examples.
+fn profiles(config: &Config) -> Result<Profiles, ConfigError> {
+    let mut profiles = Profiles::built_in().map_err(|e| config.error("profiles", e))?;
+    let Some(dir) = &config.profiles.dir else { return Ok(profiles) };
+    let unreadable = |error: std::io::Error| {
+        let cure = "name a folder of .json files, or remove the key";
+        config.error("profiles.dir", format!("{}: {error}; {cure}", dir.display()))
+    };
+    for entry in std::fs::read_dir(dir).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        let wrong = |problem: &dyn std::fmt::Display| ConfigError::new(&path, None, problem);
+        let text = std::fs::read_to_string(&path).map_err(|e| wrong(&e))?;
+        profiles.add(&name, &text).map_err(|e| wrong(&e))?;
+        if let Some(profile) = profiles.get(&name) {
+            profile.check().map_err(|e| wrong(&e))?;
+        }
+    }
+    Ok(profiles)
+}

@@ -1,0 +1,240 @@
+//! A worker without a broker: events as JSON lines in, outcomes as JSON lines
+//! out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use serde_json::json;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+
+use super::broker::{Admin, listen, second_stop, until_stopped};
+use super::{App, Ended};
+use crate::call::event::{MAX_BODY, PartNumber, Platform};
+use crate::call::outcome::{Outcomes, Receipt, Report};
+use crate::config::Config;
+use crate::engine::delivery::{Delivery, Source, Verdict};
+use crate::engine::dispatch::handle_whole;
+use crate::metrics::Metrics;
+use crate::shutdown::Signals;
+use crate::telemetry::Telemetry;
+
+/// A line for the output.
+#[derive(Debug)]
+pub enum Line {
+    /// A report, and whom to tell that it is written.
+    Report(Report, oneshot::Sender<()>),
+    /// A line of the input that could not be understood.
+    Dead {
+        /// From 1.
+        line: u64,
+        /// Path and problem.
+        error: String,
+    },
+}
+
+/// Sends reports to whoever writes lines. As many wait as messages are in
+/// flight can make, for each message waits until its own are written.
+#[derive(Clone, Debug)]
+pub struct LineOutcomes(mpsc::UnboundedSender<Line>);
+
+impl LineOutcomes {
+    /// Reports that come out at the other end.
+    #[must_use]
+    pub fn channel() -> (Self, mpsc::UnboundedReceiver<Line>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Self(sender), receiver)
+    }
+}
+
+impl Outcomes for LineOutcomes {
+    fn publish(&self, report: Report) -> Receipt {
+        let (safe, receipt) = Receipt::of(&report);
+        // If nobody writes any more the receipt says so.
+        let _ = self.0.send(Line::Report(report, safe));
+        receipt
+    }
+
+    fn settle(&self, _: Platform, receipts: Vec<Receipt>) -> BoxFuture<'_, bool> {
+        async move {
+            let mut all = true;
+            for mut receipt in receipts {
+                all &= receipt.wait().await;
+            }
+            all
+        }
+        .boxed()
+    }
+}
+
+/// Takes events from `input` until it ends or a signal comes.
+///
+/// # Errors
+/// The configuration or a key cannot be used, or `input` or `output` fail.
+pub async fn run_on_lines(
+    config: Config,
+    grace: Duration,
+    telemetry: &Telemetry,
+    input: impl AsyncBufRead + Unpin + Send,
+    output: impl AsyncWrite + Unpin + Send + 'static,
+) -> anyhow::Result<Ended> {
+    let mut signals = Signals::listen()?;
+    let listener = listen(&config).await?;
+    let in_flight = usize::from(config.amqp.prefetch);
+    let (outcomes, lines) = LineOutcomes::channel();
+    let dead = outcomes.clone();
+    let app = App::new(config, Arc::new(outcomes), Metrics::default())?;
+    app.warm().await;
+    let admin = Admin::start(listener, &app, None);
+    let writer = tokio::spawn(write_lines(lines, output));
+    let tracker = TaskTracker::new();
+    let stopped = tokio::select! {
+        read = read_events(input, &app, &dead.0, &tracker, in_flight) => read.map(|()| false),
+        stopped = until_stopped(&app, &mut signals, telemetry, std::future::pending()) => {
+            stopped?;
+            Ok(true)
+        }
+    }?;
+    tracker.close();
+    let drain = async {
+        // Without a signal everything that was read is finished.
+        if !stopped || timeout(grace, tracker.wait()).await.is_err() {
+            if stopped {
+                tracing::warn!(left = tracker.len(), "the grace is over; rings were left");
+            } else {
+                tracker.wait().await;
+            }
+        }
+    };
+    tokio::select! {
+        () = drain => {}
+        () = second_stop(&mut signals) => return Ok(Ended::AtOnce),
+    }
+    app.close().await;
+    admin.stop().await;
+    drop((dead, app));
+    // What is in the channel is written before the task ends.
+    timeout(Duration::from_secs(5), writer).await???;
+    Ok(Ended::Drained)
+}
+
+async fn read_events(
+    mut input: impl AsyncBufRead + Unpin,
+    app: &Arc<App>,
+    dead: &mpsc::UnboundedSender<Line>,
+    tracker: &TaskTracker,
+    in_flight: usize,
+) -> std::io::Result<()> {
+    let permits = Arc::new(Semaphore::new(in_flight));
+    let mut number = 0;
+    while let Some(body) = read_line(&mut input).await? {
+        number += 1;
+        if body.iter().all(u8::is_ascii_whitespace) {
+            continue;
+        }
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { break };
+        let (app, dead) = (Arc::clone(app), dead.clone());
+        tracker.spawn(async move {
+            let delivery = Delivery {
+                body,
+                source: Source::Calls,
+                part: PartNumber::WHOLE,
+                trace: Arc::default(),
+            };
+            if let Verdict::Dead(error) = handle_whole(app.dispatcher(), delivery).await {
+                let _ = dead.send(Line::Dead { line: number, error: error.to_string() });
+            }
+            drop(permit);
+        });
+    }
+    Ok(())
+}
+
+/// The next line without its end. Of a line longer than any event only as
+/// much is kept as it takes to refuse it.
+async fn read_line(input: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<Option<Bytes>> {
+    let limit = MAX_BODY as u64 + 2;
+    let mut line = Vec::new();
+    let read = (&mut *input).take(limit).read_until(b'\n', &mut line).await?;
+    if read == 0 {
+        return Ok(None);
+    }
+    let whole = line.last() == Some(&b'\n');
+    if !whole && read as u64 == limit {
+        skip_line(input).await?;
+    }
+    while matches!(line.last(), Some(b'\n' | b'\r')) {
+        line.pop();
+    }
+    Ok(Some(line.into()))
+}
+
+async fn skip_line(input: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<()> {
+    loop {
+        let buffer = input.fill_buf().await?;
+        if buffer.is_empty() {
+            return Ok(());
+        }
+        let end = buffer.iter().position(|byte| *byte == b'\n');
+        let used = end.map_or(buffer.len(), |end| end + 1);
+        input.consume(used);
+        if end.is_some() {
+            return Ok(());
+        }
+    }
+}
+
+async fn write_lines(
+    mut lines: mpsc::UnboundedReceiver<Line>,
+    mut output: impl AsyncWrite + Unpin,
+) -> std::io::Result<()> {
+    while let Some(line) = lines.recv().await {
+        let (mut text, safe) = match line {
+            Line::Report(report, safe) => (report.to_json()?, Some(safe)),
+            Line::Dead { line, error } => {
+                let dead = json!({"v": 1, "type": "dead", "line": line, "error": error});
+                (dead.to_string().into_bytes(), None)
+            }
+        };
+        text.push(b'\n');
+        output.write_all(&text).await?;
+        if lines.is_empty() {
+            output.flush().await?;
+        }
+        if let Some(safe) = safe {
+            // Whoever waited may have gone.
+            let _ = safe.send(());
+        }
+    }
+    output.flush().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn lines_are_read_with_and_without_an_end() {
+        let mut input = &b"one\r\n\ntwo"[..];
+        let mut lines = Vec::new();
+        while let Some(line) = read_line(&mut input).await.unwrap() {
+            lines.push(line);
+        }
+        assert_eq!(lines, [&b"one"[..], b"", b"two"]);
+    }
+
+    #[tokio::test]
+    async fn a_line_that_is_too_long_is_cut_and_the_next_one_is_whole() {
+        let mut text = vec![b'x'; MAX_BODY * 2];
+        text.extend_from_slice(b"\nnext\n");
+        let mut input = &text[..];
+        let long = read_line(&mut input).await.unwrap().unwrap();
+        assert!(long.len() > MAX_BODY && long.len() < MAX_BODY + 10);
+        assert_eq!(read_line(&mut input).await.unwrap().unwrap(), "next");
+    }
+}
