@@ -20,6 +20,11 @@ const RESULTS: &[(&str, &str, &str)] = &[
     ),
     ("{{ data }}", DATA, DATA),
     ("plain text", r#""plain text""#, "plain text"),
+    (
+        "{{ ' | shout \" ' | trim | lower }}",
+        r#""| shout \"""#,
+        "| shout \"",
+    ),
     ("{{ caller.id | int }}", "1001", "1001"),
     ("{{ seconds_left | string }}", r#""45""#, "45"),
     (
@@ -302,8 +307,8 @@ fn the_check_at_start_finds_what_only_rendering_shows() {
             "ring.ios: for an example event the payload has 5217 bytes",
         ),
         (
-            json!({"ring": {"both": {"a": "{{ call_id | shout }}"}}}),
-            "the expression of `a` failed: unknown filter: known filters: default,",
+            json!({"ring": {"both": {"a": "{{ call_id is loud }}"}}}),
+            "the expression of `a` failed: unknown test: it has to hold for every event",
         ),
         (
             json!({"ring": {"both": {"a": "{{ 1 / 0 }}"}}}),
