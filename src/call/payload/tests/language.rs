@@ -335,6 +335,12 @@ fn the_check_at_start_finds_what_only_rendering_shows() {
 }
 
 #[test]
+fn profiles_can_be_shared_between_workers() {
+    fn shared<T: Send + Sync + 'static>(_: &T) {}
+    shared(&Profiles::built_in().unwrap());
+}
+
+#[test]
 fn an_own_profile_takes_the_place_of_a_built_in_one_and_may_extend_it() {
     let mut profiles = Profiles::built_in().unwrap();
     profiles
