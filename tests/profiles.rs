@@ -420,3 +420,117 @@ fn the_example_events_render_on_every_device() {
     }
     assert_eq!(count, 7);
 }
+
+const DOCS: &str = "docs/profiles.md";
+
+fn docs() -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(DOCS)).unwrap()
+}
+
+/// The marked JSON blocks of the docs: marker and content, without indent.
+fn blocks(docs: &str) -> Vec<(String, String)> {
+    let mut blocks = Vec::new();
+    let mut lines = docs.lines().map(str::trim_start);
+    while let Some(line) = lines.next() {
+        let marker = line
+            .strip_prefix("<!-- ")
+            .and_then(|m| m.strip_suffix(" -->"));
+        let Some(marker) = marker else { continue };
+        assert_eq!(lines.next(), Some("```json"), "after the marker {marker}");
+        let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
+        blocks.push((marker.to_owned(), block.join("\n")));
+    }
+    blocks
+}
+
+/// With `RINGPUSH_BLESS=1` the payloads in the docs are written instead.
+#[test]
+fn the_payloads_in_the_docs_are_the_fixtures() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut shown = BTreeSet::new();
+    let mut text = docs();
+    for (marker, block) in blocks(&text.clone()) {
+        if marker == "profile" {
+            continue;
+        }
+        let fixture = fs::read_to_string(root.join(&marker)).unwrap();
+        if std::env::var_os("RINGPUSH_BLESS").is_some() {
+            let old = format!("<!-- {marker} -->\n```json\n{block}\n");
+            text = text.replace(&old, &format!("<!-- {marker} -->\n```json\n{fixture}\n"));
+            fs::write(root.join(DOCS), &text).unwrap();
+        } else {
+            assert_eq!(block, fixture, "{marker}");
+        }
+        shown.insert(marker.split('/').nth(2).unwrap().to_owned());
+    }
+    assert_eq!(
+        shown.iter().collect::<Vec<_>>(),
+        NAMES,
+        "profiles in the docs"
+    );
+}
+
+#[test]
+fn the_profiles_in_the_docs_load_and_pass_their_check() {
+    let mut profiles = Profiles::built_in().unwrap();
+    let mut count = 0;
+    for (marker, block) in blocks(&docs()) {
+        if marker == "profile" {
+            profiles.add("docs", &block).unwrap();
+            profiles.get("docs").unwrap().check().unwrap();
+            count += 1;
+        }
+    }
+    assert_eq!(count, 2);
+}
+
+#[test]
+fn the_sealed_budget_in_the_docs_is_exact() {
+    let profiles = Profiles::built_in().unwrap();
+    let plain = profiles.get("plain").unwrap();
+    for (platform, index, budget) in [(Platform::Ios, 0, 5004), (Platform::Android, 1, 4004)] {
+        assert!(docs().contains(&format!("| {} {:03} bytes |", budget / 1000, budget % 1000)));
+        for (over, fits) in [(0, true), (1, false)] {
+            let mut event = event("plain", "ring");
+            let ct = "A".repeat(budget - "2026-09".len() + over);
+            event["devices"][index]["sealed"] = json!({"kid": "2026-09", "ct": ct});
+            assert_eq!(
+                render(plain, &event, platform).is_ok(),
+                fits,
+                "{platform:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_docs_name_every_reason_and_every_profile() {
+    let docs = docs();
+    let key = || "k".to_owned();
+    for error in [
+        PayloadError::TooLarge {
+            size: 2,
+            limit: 1,
+            largest_key: key(),
+            largest_size: 2,
+        },
+        PayloadError::Missing { key: key() },
+        PayloadError::NotUuid { key: key() },
+        PayloadError::ReservedKey { key: key() },
+        PayloadError::NotObject { key: key() },
+        PayloadError::Expression {
+            key: key(),
+            problem: "x".into(),
+        },
+        PayloadError::Empty,
+        PayloadError::NoCancel,
+    ] {
+        assert!(
+            docs.contains(&format!("| `{}` |", error.reason())),
+            "{error}"
+        );
+    }
+    for name in NAMES {
+        assert!(docs.contains(&format!("### `{name}`")), "{name}");
+    }
+}

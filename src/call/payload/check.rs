@@ -76,8 +76,7 @@ fn explain(error: &PayloadError) -> String {
         PayloadError::ReservedKey { .. } => "choose another name",
         PayloadError::NotObject { .. } => "splice in an object, as {{ data }}",
         PayloadError::Expression { .. } => {
-            "known filters: default, int, string, json, lower, upper, trim, truncate; \
-             known tests: defined, string, number, mapping"
+            "it has to hold for every event; the tests are defined, string, number and mapping"
         }
         PayloadError::NoCancel | PayloadError::UnknownPlatform => "add a tree for this platform",
     };

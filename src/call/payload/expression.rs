@@ -17,6 +17,11 @@ const FUEL: u64 = 10_000;
 /// The longest expression, in bytes.
 const MAX_LENGTH: usize = 4096;
 
+/// The filters that the engine below has.
+const FILTERS: [&str; 8] = [
+    "default", "int", "string", "json", "lower", "upper", "trim", "truncate",
+];
+
 /// One engine for all profiles. It starts empty: no function of it does I/O,
 /// knows the time, or makes much out of little.
 static ENGINE: LazyLock<Environment<'static>> = LazyLock::new(|| {
@@ -100,6 +105,12 @@ impl Formula {
         for path in compiled.undeclared_variables(true) {
             known(&path)?;
         }
+        for filter in filters(source) {
+            if !FILTERS.contains(&filter) {
+                let known = FILTERS.join(", ");
+                return Err(format!("unknown filter `{filter}`; there are {known}").into());
+            }
+        }
         Ok(Self(compiled))
     }
 
@@ -116,6 +127,29 @@ impl fmt::Debug for Formula {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Formula")
     }
+}
+
+/// The filters that an expression names. The engine itself only misses one
+/// when it gets there, which may be during a call.
+fn filters(source: &str) -> impl Iterator<Item = &str> {
+    let mut quote = None;
+    let mut escaped = false;
+    let pipes = source.char_indices().filter(move |(_, c)| {
+        let after_escape = escaped;
+        escaped = quote.is_some() && *c == '\\' && !after_escape;
+        match (quote, *c) {
+            (None, '\'' | '"') => quote = Some(*c),
+            (None, '|') => return true,
+            (Some(open), c) if c == open && !after_escape => quote = None,
+            (None | Some(_), _) => {}
+        }
+        false
+    });
+    pipes.map(|(at, _)| {
+        let rest = source[at + 1..].trim_start();
+        let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_'));
+        &rest[..end.unwrap_or(rest.len())]
+    })
 }
 
 fn known(path: &str) -> Result<(), Cow<'static, str>> {

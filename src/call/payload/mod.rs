@@ -11,6 +11,7 @@ mod render;
 mod reserved;
 mod scope;
 mod tree;
+mod write;
 
 use std::fmt;
 

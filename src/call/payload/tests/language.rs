@@ -2,71 +2,63 @@
 
 use super::*;
 
+/// Expression, its result on iOS as JSON, on Android as text.
+const RESULTS: &[(&str, &str, &str)] = &[
+    ("{{ video }}", "false", "false"),
+    ("{{ sent_at }}", "1790000000000", "1790000000000"),
+    ("{{ ms_left / 1000 }}", "45.0", "45.0"),
+    ("{{ caller_name }}", r#""Alice Martin""#, "Alice Martin"),
+    (
+        "{{ [call_id, 1, true] }}",
+        r#"["room-42",1,true]"#,
+        r#"["room-42",1,true]"#,
+    ),
+    (
+        "{{ {'a': data.meeting_id, 'b': data.none} }}",
+        r#"{"a":"m-1"}"#,
+        r#"{"a":"m-1"}"#,
+    ),
+    ("{{ data }}", DATA, DATA),
+    ("plain text", r#""plain text""#, "plain text"),
+    (
+        "{{ ' | shout \" ' | trim | lower }}",
+        r#""| shout \"""#,
+        "| shout \"",
+    ),
+    ("{{ caller.id | int }}", "1001", "1001"),
+    ("{{ seconds_left | string }}", r#""45""#, "45"),
+    (
+        "{{ data.media_region | json }}",
+        r#""\"us-east-1\"""#,
+        r#""us-east-1""#,
+    ),
+    (
+        "{{ 'From ' ~ caller_name | upper | truncate(5) }}",
+        r#""From ALICE""#,
+        "From ALICE",
+    ),
+    (
+        "{{ device.id if device.app == 'x' else data.none | default('-') }}",
+        r#""-""#,
+        "-",
+    ),
+    (
+        "{{ expires_at_rfc3339 }}",
+        r#""2026-09-21T14:14:05.000Z""#,
+        "2026-09-21T14:14:05.000Z",
+    ),
+];
+
+const DATA: &str = r#"{"meeting_id":"m-1","media_region":"us-east-1"}"#;
+
 #[test]
 fn results_keep_their_types_on_ios_and_become_strings_on_android() {
-    for (expression, ios, android) in [
-        ("{{ video }}", json!(false), json!("false")),
-        (
-            "{{ sent_at }}",
-            json!(1_790_000_000_000_u64),
-            json!("1790000000000"),
-        ),
-        ("{{ ms_left / 1000 }}", json!(45.0), json!("45.0")),
-        (
-            "{{ caller_name }}",
-            json!("Alice Martin"),
-            json!("Alice Martin"),
-        ),
-        (
-            "{{ [call_id, 1, true] }}",
-            json!(["room-42", 1, true]),
-            json!(r#"["room-42",1,true]"#),
-        ),
-        (
-            "{{ {'a': data.meeting_id, 'b': data.none} }}",
-            json!({"a": "m-1"}),
-            json!(r#"{"a":"m-1"}"#),
-        ),
-        (
-            "{{ data }}",
-            json!({"meeting_id": "m-1", "media_region": "us-east-1"}),
-            json!(r#"{"meeting_id":"m-1","media_region":"us-east-1"}"#),
-        ),
-        ("plain text", json!("plain text"), json!("plain text")),
-        ("{{ caller.id | int }}", json!(1001), json!("1001")),
-        ("{{ seconds_left | string }}", json!("45"), json!("45")),
-        (
-            "{{ data | json }}",
-            json!(r#"{"meeting_id":"m-1","media_region":"us-east-1"}"#),
-            json!(r#"{"meeting_id":"m-1","media_region":"us-east-1"}"#),
-        ),
-        (
-            "{{ 'Call from ' ~ caller_name | upper | truncate(5) }}",
-            json!("Call from ALICE"),
-            json!("Call from ALICE"),
-        ),
-        (
-            "{{ device.platform if device.app == 'x' else data.none | default('-') }}",
-            json!("-"),
-            json!("-"),
-        ),
-        (
-            "{{ expires_at_rfc3339 }}",
-            json!("2026-09-21T14:14:05.000Z"),
-            json!("2026-09-21T14:14:05.000Z"),
-        ),
-    ] {
+    for (expression, ios, android) in RESULTS {
         let profile = one_key(&json!(expression));
-        assert_eq!(
-            rendered(&profile, &ring(), Platform::Ios)["k"],
-            ios,
-            "{expression}"
-        );
-        assert_eq!(
-            rendered(&profile, &ring(), Platform::Android)["k"],
-            android,
-            "{expression}"
-        );
+        let value = &rendered(&profile, &ring(), Platform::Ios)["k"];
+        assert_eq!(value.to_string(), *ios, "{expression}");
+        let value = &rendered(&profile, &ring(), Platform::Android)["k"];
+        assert_eq!(value, android, "{expression}");
     }
     for literal in [json!(7), json!(true), json!(1.5)] {
         let profile = one_key(&literal);
@@ -194,99 +186,106 @@ fn a_reserved_key_is_refused_at_load_if_it_is_the_profiles_and_at_run_time_if_it
     assert!(fine.is_ok(), "{fine:?}");
 }
 
+/// What a ring's tree has, and words of the error.
+const TREE_MISTAKES: &[(&str, &str)] = &[
+    (
+        r#"{"a": {"b": "{{ caler_name }}"}}"#,
+        "ring.ios.a.b: unknown name `caler_name`; there are event,",
+    ),
+    (
+        r#"{"a": "{{ caller.nmae }}"}"#,
+        "ring.ios.a: `caller` has no field `nmae`; it has id,",
+    ),
+    (
+        r#"{"a": "{{ device.token }}"}"#,
+        "ring.ios.a: `device` has no field `token`",
+    ),
+    (
+        r#"{"a": "{{ media.x }}"}"#,
+        "ring.ios.a: `media` has no fields",
+    ),
+    (
+        r#"{"a": "{{ call_id"}"#,
+        "ring.ios.a: an expression takes the whole string",
+    ),
+    (
+        r#"{"a": "From {{ caller_name }}"}"#,
+        "ring.ios.a: an expression takes the whole string",
+    ),
+    (
+        r#"{"a": "{{ call_id }} {{ media }}"}"#,
+        "ring.ios.a: not an expression",
+    ),
+    (r#"{"a": "{{ }}"}"#, "ring.ios.a: not an expression"),
+    (
+        r#"{"a": ["{{ 1 + }}"]}"#,
+        "ring.ios.a[0]: not an expression",
+    ),
+    (r#"{"...": 1}"#, "`...` takes an expression"),
+    ("[]", "ring.ios.payload: must be an object or an expression"),
+    (r#"{"aps": {}}"#, "ring.ios.aps: only Apple knows it"),
+];
+
+/// A profile, and words of the error.
+const SHAPE_MISTAKES: &[(&str, &str)] = &[
+    (
+        r#"{"ring": {"ios": {"a": 1}}}"#,
+        "ring: needs `both`, or `ios` and `android`",
+    ),
+    (
+        r#"{"ring": {"both": {"a": 1}, "ios": {"a": 1}}}"#,
+        "ring: has `both` beside",
+    ),
+    (
+        r#"{"ring": {"both": {"a": 1}}, "required": ["b"]}"#,
+        "b: no tree of this profile writes this key",
+    ),
+    (
+        r#"{"ring": {"both": {"a": "x"}}, "uuids": ["a"]}"#,
+        "ring.ios.a: must be a UUID",
+    ),
+    (
+        r#"{"ring": {"both": {"a": 1}}, "ios_cancel": "voip"}"#,
+        "cancel.ios: `ios_cancel` pushes a cancel",
+    ),
+    (
+        r#"{"ring": {"both": {"a": 1, "b": 1}}, "cancel": {"both": {"a": 1}}, "ios_cancel": "voip"}"#,
+        "cancel.ios.b: a VoIP cancel must have every key of the ring",
+    ),
+    (
+        r#"{"ring": {"both": {"a": 1}}, "cancel": {"ios": {"aps": {}}}, "ios_cancel": "background"}"#,
+        "cancel.ios.aps: the worker writes",
+    ),
+    (
+        r#"{"ring": {"both": {"a": 1}}, "aps": 3}"#,
+        "aps: must be an object, or null",
+    ),
+    (
+        r#"{"ring": {"both": {"a": 1}}, "sound": 3}"#,
+        "unknown field `sound`",
+    ),
+    (
+        r#"{"ring": {"both": {"a": 1}}, "ios_cancel": "email"}"#,
+        "ios_cancel: unknown variant `email`",
+    ),
+    (r#"{"aps": {}}"#, "missing field `ring`"),
+    (
+        r#"{"extends": "plane"}"#,
+        "extends: must name a profile that is read before; there are callkeep,",
+    ),
+    ("[]", "file: not a JSON object"),
+];
+
 #[test]
 fn mistakes_in_a_profile_are_named_with_their_place() {
-    let ring = |tree: Value| json!({"ring": {"both": tree}});
-    for (profile, words) in [
-        (
-            ring(json!({"a": {"b": "{{ caler_name }}"}})),
-            "ring.ios.a.b: unknown name `caler_name`; there are event,",
-        ),
-        (
-            ring(json!({"a": "{{ caller.nmae }}"})),
-            "ring.ios.a: `caller` has no field `nmae`; it has id,",
-        ),
-        (
-            ring(json!({"a": "{{ device.token }}"})),
-            "ring.ios.a: `device` has no field `token`",
-        ),
-        (
-            ring(json!({"a": "{{ media.x }}"})),
-            "ring.ios.a: `media` has no fields",
-        ),
-        (
-            ring(json!({"a": "{{ call_id"})),
-            "ring.ios.a: an expression takes the whole string",
-        ),
-        (
-            ring(json!({"a": "From {{ caller_name }}"})),
-            "ring.ios.a: an expression takes the whole string",
-        ),
-        (
-            ring(json!({"a": "{{ call_id }} {{ media }}"})),
-            "ring.ios.a: not an expression",
-        ),
-        (ring(json!({"a": "{{ }}"})), "ring.ios.a: not an expression"),
-        (
-            ring(json!({"a": ["{{ 1 + }}"]})),
-            "ring.ios.a[0]: not an expression",
-        ),
-        (ring(json!({"...": 1})), "`...` takes an expression"),
-        (
-            ring(json!([])),
-            "ring.ios.payload: must be an object or an expression",
-        ),
-        (
-            ring(json!({"aps": {}})),
-            "ring.ios.aps: only Apple knows it",
-        ),
-        (
-            json!({"ring": {"ios": {"a": 1}}}),
-            "ring: needs `both`, or `ios` and `android`",
-        ),
-        (
-            json!({"ring": {"both": {"a": 1}, "ios": {"a": 1}}}),
-            "ring: has `both` beside",
-        ),
-        (
-            json!({"ring": {"both": {"a": 1}}, "required": ["b"]}),
-            "b: no tree of this profile writes this key",
-        ),
-        (
-            json!({"ring": {"both": {"a": "x"}}, "uuids": ["a"]}),
-            "ring.ios.a: must be a UUID",
-        ),
-        (
-            json!({"ring": {"both": {"a": 1}}, "ios_cancel": "voip"}),
-            "cancel.ios: `ios_cancel` pushes a cancel",
-        ),
-        (
-            json!({"ring": {"both": {"a": 1, "b": 1}}, "cancel": {"both": {"a": 1}}, "ios_cancel": "voip"}),
-            "cancel.ios.b: a VoIP cancel must have every key of the ring",
-        ),
-        (
-            json!({"ring": {"both": {"a": 1}}, "cancel": {"ios": {"aps": {}}}, "ios_cancel": "background"}),
-            "cancel.ios.aps: the worker writes",
-        ),
-        (
-            json!({"ring": {"both": {"a": 1}}, "aps": 3}),
-            "aps: must be an object, or null",
-        ),
-        (
-            json!({"ring": {"both": {"a": 1}}, "sound": 3}),
-            "unknown field `sound`",
-        ),
-        (
-            json!({"ring": {"both": {"a": 1}}, "ios_cancel": "email"}),
-            "ios_cancel: unknown variant `email`",
-        ),
-        (json!({"aps": {}}), "missing field `ring`"),
-        (
-            json!({"extends": "plane"}),
-            "extends: must name a profile that is read before; there are callkeep,",
-        ),
-        (json!([]), "file: not a JSON object"),
-    ] {
+    let trees = TREE_MISTAKES
+        .iter()
+        .map(|(tree, words)| (format!(r#"{{"ring": {{"both": {tree}}}}}"#), *words));
+    let shapes = SHAPE_MISTAKES
+        .iter()
+        .map(|(profile, words)| ((*profile).to_owned(), *words));
+    for (profile, words) in trees.chain(shapes) {
+        let profile: Value = serde_json::from_str(&profile).unwrap();
         let error = own(&profile).unwrap_err().to_string();
         assert!(
             error.starts_with("profile own: ") && error.contains(words),
@@ -308,8 +307,8 @@ fn the_check_at_start_finds_what_only_rendering_shows() {
             "ring.ios: for an example event the payload has 5217 bytes",
         ),
         (
-            json!({"ring": {"both": {"a": "{{ call_id | shout }}"}}}),
-            "the expression of `a` failed: unknown filter: known filters: default,",
+            json!({"ring": {"both": {"a": "{{ call_id is loud }}"}}}),
+            "the expression of `a` failed: unknown test: it has to hold for every event",
         ),
         (
             json!({"ring": {"both": {"a": "{{ 1 / 0 }}"}}}),
@@ -333,6 +332,12 @@ fn the_check_at_start_finds_what_only_rendering_shows() {
     }
     let profile = json!({"ring": {"both": {"a": "{{ data.room }}"}}, "required": ["a"]});
     own(&profile).unwrap().check().unwrap();
+}
+
+#[test]
+fn profiles_can_be_shared_between_workers() {
+    fn shared<T: Send + Sync + 'static>(_: &T) {}
+    shared(&Profiles::built_in().unwrap());
 }
 
 #[test]
