@@ -1,4 +1,5 @@
-//! The push services. Each folder is one of them; they never know each other.
+//! The providers that make phones ring. They know the call and its pushes
+//! ([`crate::call`]) and the metrics, never each other.
 
 pub mod fcm;
 pub mod tls;
