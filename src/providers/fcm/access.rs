@@ -338,6 +338,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_refusal_that_comes_slowly_is_still_a_refusal() {
+        // Five of them, with the pauses in between, outlast the time-out.
+        let slow = Duration::from_millis(200);
+        let word = r#"{"error":"invalid_grant"}"#;
+        let oauth = OAuth::start([Grant::Slow(slow, 400, word)]).await;
+        let timing = Timing {
+            fetch_timeout: Duration::from_secs(1),
+            ..Timing::default()
+        };
+        let source = TokenSource::start_with(&account(&oauth.uri), timing);
+        let denied = tokio::time::timeout(AMPLE, source.wait()).await.unwrap();
+        let Err(Denied::Refused(refusal)) = denied else {
+            panic!("{denied:?}")
+        };
+        assert_eq!(refusal.reason, "invalid_grant");
+    }
+
+    #[tokio::test]
     async fn an_answer_that_is_no_token_is_not_quoted() {
         let oauth = OAuth::start([Grant::Status(200, r#""ya29.s3cret""#)]).await;
         let source = TokenSource::start(&account(&oauth.uri));

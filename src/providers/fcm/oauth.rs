@@ -6,8 +6,10 @@
 //! told otherwise. It has no time limit, so one is put around it. Of a
 //! refusal it keeps neither status nor body (its error is the same for a key
 //! that was deleted and for a server in trouble), so after one the question
-//! is asked once more by hand, with the instance's own signer. An answer to
-//! that is as good as any; while OAuth refuses, only that request is made.
+//! is asked once more by hand, with the instance's own signer. So it is from
+//! then on until a token comes: `gcp_auth` makes five requests of a failure,
+//! which a server in trouble does not need, and five slow refusals would look
+//! like a server that hangs.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -42,18 +44,18 @@ impl Fetcher {
         Self { account, limit }
     }
 
-    /// One token, in no more than the time-out. `refused` says that the last
-    /// answer was a refusal.
-    pub(super) async fn fetch(&self, serial: u64, refused: bool) -> Result<AccessToken, Trouble> {
-        let token = tokio::time::timeout(self.limit, self.ask(refused))
+    /// One token, in no more than the time-out. `failed` says that the last
+    /// fetch brought none.
+    pub(super) async fn fetch(&self, serial: u64, failed: bool) -> Result<AccessToken, Trouble> {
+        let token = tokio::time::timeout(self.limit, self.ask(failed))
             .await
             .map_err(|_| unavailable(format!("no answer within {:?}", self.limit)))??;
         access_token(&token, serial)
     }
 
-    async fn ask(&self, refused: bool) -> Result<Arc<gcp_auth::Token>, Trouble> {
+    async fn ask(&self, failed: bool) -> Result<Arc<gcp_auth::Token>, Trouble> {
         let account = Arc::new(self.instance().await?);
-        if refused {
+        if failed {
             return self.ask_by_hand(&account).await.map(Arc::new);
         }
         match account.token(&[SCOPE]).await {

@@ -31,7 +31,7 @@ type Gauges = Family<ConnectionLabels, Gauge>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum State {
-    /// Not yet proven: fresh, or its last request could not connect.
+    /// Not yet proven: fresh, or its last request got no answer.
     Connecting,
     /// Its last request was answered.
     Ready,
@@ -83,7 +83,7 @@ impl Channel {
         self.move_to(State::Ready);
     }
 
-    /// A request could not connect, or its connection broke.
+    /// A request on it ended without an answer.
     pub(super) fn broken(&self) {
         self.move_to(State::Connecting);
     }

@@ -74,8 +74,8 @@ impl Refresher {
         let mut delays = self.timing.delays();
         let mut asked_at = None;
         for serial in 0.. {
-            let refused = matches!(self.state.borrow().trouble, Some(Trouble::Refused(_)));
-            let pause = match self.fetcher.fetch(serial, refused).await {
+            let failed = self.state.borrow().trouble.is_some();
+            let pause = match self.fetcher.fetch(serial, failed).await {
                 Ok(token) => {
                     delays = self.timing.delays();
                     let pause = self.timing.until_renewal(&token);

@@ -126,6 +126,8 @@ pub(super) enum Grant {
     Late(Duration, u64),
     /// A status and a body.
     Status(u16, &'static str),
+    /// The same after a while.
+    Slow(Duration, u16, &'static str),
     /// Nothing, ever.
     Hang,
 }
@@ -181,6 +183,10 @@ impl OAuth {
         let (status, text) = match grant {
             Grant::Hang => std::future::pending().await,
             Grant::Status(status, text) => (status, text.to_owned()),
+            Grant::Slow(delay, status, text) => {
+                tokio::time::sleep(delay).await;
+                (status, text.to_owned())
+            }
             Grant::Token(life) | Grant::Late(_, life) => {
                 if let Grant::Late(delay, _) = grant {
                     tokio::time::sleep(delay).await;

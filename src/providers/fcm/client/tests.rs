@@ -412,3 +412,49 @@ fn a_bad_address_or_ca_file_is_named() {
         assert!(text.contains("/no/ca.pem"), "{text}");
     });
 }
+
+#[derive(Clone, Default)]
+struct Lines(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn even_at_level_trace_nothing_secret_is_logged() {
+    let lines = Lines::default();
+    let sink = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || sink.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let fcm = Fcm::start(|_| Reply::Say(401, None, String::new())).await;
+    let failing = vec![Grant::Status(500, ""); 6];
+    let oauth = OAuth::start(failing.into_iter().chain([Grant::Token(3600)])).await;
+    let client = client(&settings(&fcm), &oauth);
+    assert_eq!(
+        push(&client, "dev:ice-t0ken", AMPLE).await.status,
+        Some(401)
+    );
+    assert_eq!(fcm.posts().len(), 1);
+    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    for name in ["gcp_auth", "h2::", "hyper_util", "ringpush"] {
+        assert!(
+            text.contains(name),
+            "{name} logged nothing: the test sees too little"
+        );
+    }
+    for secret in ["token-0", "dev:ice-t0ken", "assertion=", "eyJ", "PRIVATE"] {
+        if let Some(at) = text.find(secret) {
+            panic!("{secret}: {}", &text[at.saturating_sub(300)..at + 100]);
+        }
+    }
+}
