@@ -23,15 +23,14 @@ pub(crate) fn dead_letter(original: &Original, names: &Names, error: &str, queue
     headers.insert("x-error".into(), text(error));
     headers.insert("x-origin".into(), text(queue));
     // A dead letter must not expire before somebody has read it.
-    let expiration = original.properties.expiration();
-    if let Some(expiration) = expiration {
+    if let Some(expiration) = original.properties.expiration() {
         headers.insert("x-expiration".into(), text(expiration.as_str()));
     }
     Message {
         exchange: names.dead.clone(),
         key: String::new(),
         mandatory: true,
-        properties: rebuilt(&original.properties, headers, &None),
+        properties: rebuilt(&original.properties, headers),
         body: original.body.to_vec(),
     }
 }
@@ -40,12 +39,15 @@ pub(crate) fn dead_letter(original: &Original, names: &Names, error: &str, queue
 pub(crate) fn part_message(original: &Original, names: &Names, part: Part) -> Message {
     let mut headers = passed_on(&original.properties);
     headers.insert("x-part".into(), text(&part.number.to_string()));
-    let expiration = original.properties.expiration();
+    let mut properties = rebuilt(&original.properties, headers);
+    if let Some(expiration) = original.properties.expiration() {
+        properties = properties.with_expiration(expiration.clone());
+    }
     Message {
         exchange: String::new(),
         key: names.queue_of(part.platform).to_owned(),
         mandatory: true,
-        properties: rebuilt(&original.properties, headers, expiration),
+        properties,
         body: part.body,
     }
 }
@@ -66,14 +68,11 @@ fn passed_on(properties: &BasicProperties) -> FieldTable {
     headers
 }
 
-/// The other properties as they were, persistent in any case.
-fn rebuilt(
-    original: &BasicProperties,
-    headers: FieldTable,
-    expiration: &Option<ShortString>,
-) -> BasicProperties {
+/// The other properties as they were but for the expiration, persistent in any
+/// case.
+fn rebuilt(original: &BasicProperties, headers: FieldTable) -> BasicProperties {
     type Set = fn(BasicProperties, ShortString) -> BasicProperties;
-    let texts: [(&Option<ShortString>, Set); 9] = [
+    let texts: [(&Option<ShortString>, Set); 8] = [
         (original.content_type(), BasicProperties::with_content_type),
         (
             original.content_encoding(),
@@ -88,7 +87,6 @@ fn rebuilt(
         (original.kind(), BasicProperties::with_type),
         (original.app_id(), BasicProperties::with_app_id),
         (original.cluster_id(), BasicProperties::with_cluster_id),
-        (expiration, BasicProperties::with_expiration),
     ];
     let mut properties = BasicProperties::default()
         .with_headers(headers)

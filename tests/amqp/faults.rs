@@ -1,0 +1,258 @@
+//! What happens when the broker fails, each with a broker of its own.
+
+use std::time::Duration;
+
+use lapin::BasicProperties;
+use lapin::options::QueueDeleteOptions;
+use ringpush::call::event::Platform;
+use ringpush::call::outcome::Outcomes as _;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::rig::{Eye, PATIENCE, Rig, push_report, ring, settings, token_report};
+use crate::support::broker::Broker;
+
+/// How soon after the broker is ready a worker is to be back. The promise is a
+/// second; the rest is this machine under load.
+const BACK_WITHIN: Duration = Duration::from_secs(3);
+
+async fn blocking(work: impl FnOnce() + Send + 'static) {
+    tokio::task::spawn_blocking(work).await.expect("done");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_comes_back_after_a_stop_and_a_kill_and_publishes_what_was_not_confirmed() {
+    let broker: &'static Broker = Box::leak(Box::new(Broker::private()));
+    let rig = Rig::connected(&broker.url).await;
+    for kill in [true, false] {
+        blocking(move || if kill { broker.kill() } else { broker.stop() }).await;
+        rig.becomes(false).await;
+        assert_eq!(rig.metrics.broker_connected.get(), 0);
+        let receipts = (0..40)
+            .map(|n| {
+                let call = format!("c{n:02}");
+                rig.reports.publish(token_report(&call))
+            })
+            .collect();
+        let mut settled = rig.reports.settle(Platform::Ios, receipts);
+        assert!(
+            timeout(Duration::from_millis(200), &mut settled)
+                .await
+                .is_err(),
+            "nothing can be safe while there is no broker"
+        );
+        blocking(|| broker.start()).await;
+        let up = Instant::now();
+        rig.becomes(true).await;
+        assert!(up.elapsed() < BACK_WITHIN, "took {:?}", up.elapsed());
+        assert!(timeout(PATIENCE, settled).await.expect("in time"));
+        let eye = Eye::open(&broker.url).await;
+        eye.holds(&rig.name("tokens"), 40).await;
+        for n in 0..40 {
+            let token = eye.take(&rig.name("tokens")).await;
+            let call = token.properties.correlation_id().clone();
+            assert_eq!(call, Some(format!("c{n:02}").as_str().into()), "in order");
+        }
+        // And events are taken again.
+        let key = "ring.ios";
+        eye.publish(&rig.name("calls"), key, b"{}", BasicProperties::default())
+            .await;
+        eye.take(&rig.name("dead")).await;
+    }
+    rig.worker.close().await;
+    blocking(|| broker.remove()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_not_there_yet_is_waited_for() {
+    let broker: &'static Broker = Box::leak(Box::new(Broker::private()));
+    blocking(|| broker.stop()).await;
+    let mut rig = Rig::start(settings(&broker.url));
+    let mut state = rig.worker.state();
+    timeout(PATIENCE, state.wait_for(|s| s.error.is_some()))
+        .await
+        .expect("in time")
+        .expect("alive");
+    let error = state.borrow().error.clone().expect("an error");
+    assert!(error.starts_with("cannot reach RabbitMQ at 127.0.0.1:"));
+    assert!(!error.contains("guest"), "{error}");
+    let gave_up = timeout(Duration::from_millis(500), rig.worker.fatal()).await;
+    assert!(gave_up.is_err(), "a broker that is down ends nobody");
+    blocking(|| broker.start()).await;
+    rig.becomes(true).await;
+    rig.worker.close().await;
+    blocking(|| broker.remove()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_the_broker_closes_come_back() {
+    let broker: &'static Broker = Box::leak(Box::new(Broker::private()));
+    let rig = Rig::connected(&broker.url).await;
+    let mut state = rig.worker.state();
+    state.mark_unchanged();
+    blocking(|| {
+        broker.ctl(&["close_all_connections", "maintenance"]);
+    })
+    .await;
+    timeout(PATIENCE, state.changed())
+        .await
+        .expect("noticed")
+        .expect("alive");
+    rig.becomes(true).await;
+    let receipts = vec![rig.reports.publish(push_report("c1"))];
+    let settled = rig.reports.settle(Platform::Ios, receipts);
+    assert!(timeout(PATIENCE, settled).await.expect("in time"));
+    rig.worker.close().await;
+    blocking(|| broker.remove()).await;
+}
+
+/// Acknowledgements must not stand behind blocked publishes: hence two
+/// connections.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blocked_broker_stops_reports_but_not_rings() {
+    let broker: &'static Broker = Box::leak(Box::new(Broker::private()));
+    let settings = settings(&broker.url);
+    let declarer = Rig::start(settings.clone());
+    declarer.becomes(true).await;
+    declarer.worker.close().await;
+    let eye = Eye::open(&broker.url).await;
+    let exchange = format!("{}.calls", settings.prefix);
+    for _ in 0..100 {
+        eye.publish(
+            &exchange,
+            "ring.ios",
+            &ring("ios"),
+            BasicProperties::default(),
+        )
+        .await;
+    }
+    drop(eye);
+    blocking(|| {
+        broker.ctl(&["set_vm_memory_high_watermark", "0.0000001"]);
+    })
+    .await;
+    let rig = Rig::start(settings);
+    rig.becomes(true).await;
+    let receipts = vec![rig.reports.publish(push_report("c1"))];
+    let mut settled = rig.reports.settle(Platform::Ios, receipts);
+    let mut state = rig.worker.state();
+    timeout(PATIENCE, state.wait_for(|s| s.blocked.is_some()))
+        .await
+        .expect("it is noticed")
+        .expect("alive");
+    assert!(rig.worker.state().borrow().connected, "rings go on");
+    let looker = Eye::open(&broker.url).await;
+    looker.holds(&rig.name("ios"), 0).await;
+    // Longer than the broker's patience with a connection that sends no
+    // heartbeats, and than the bound on a confirm.
+    let early = timeout(Duration::from_secs(13), &mut settled).await;
+    assert!(early.is_err(), "nothing is confirmed while it blocks");
+    assert!(
+        rig.worker.state().borrow().connected,
+        "the session outlives a blocked connection"
+    );
+    blocking(|| {
+        broker.ctl(&["set_vm_memory_high_watermark", "0.6"]);
+    })
+    .await;
+    assert!(timeout(PATIENCE, settled).await.expect("in time"));
+    timeout(PATIENCE, state.wait_for(|s| s.blocked.is_none()))
+        .await
+        .expect("in time")
+        .expect("alive");
+    rig.worker.stop_taking();
+    rig.worker.drained().await;
+    rig.worker.close().await;
+    looker
+        .holds(&format!("{}.ios", exchange.trim_end_matches(".calls")), 0)
+        .await;
+    blocking(|| broker.remove()).await;
+}
+
+/// Nobody listens here, so nothing is ever confirmed.
+#[tokio::test]
+async fn when_half_a_prefetch_waits_for_confirms_the_oldest_reports_are_given_up() {
+    let rig = Rig::start(ringpush::amqp::Settings {
+        prefetch: 4,
+        ..settings("amqp://guest:guest@127.0.0.1:1/%2f")
+    });
+    let reports = std::sync::Arc::clone(&rig.reports);
+    let wait_for = |receipts| {
+        let reports = std::sync::Arc::clone(&reports);
+        tokio::spawn(async move { reports.settle(Platform::Ios, receipts).await })
+    };
+    let oldest = wait_for(vec![
+        rig.reports.publish(push_report("c1")),
+        rig.reports.publish(push_report("c1")),
+    ]);
+    sleep(Duration::from_millis(20)).await;
+    let second = wait_for(vec![
+        rig.reports.publish(push_report("c2")),
+        rig.reports.publish(token_report("c2")),
+    ]);
+    sleep(Duration::from_millis(20)).await;
+    assert_eq!(rig.metrics.reports_lost.get(), 0, "two may wait");
+    let third = wait_for(vec![rig.reports.publish(push_report("c3"))]);
+    assert!(
+        timeout(PATIENCE, oldest)
+            .await
+            .expect("in time")
+            .expect("ran"),
+        "the oldest is settled without its reports"
+    );
+    assert_eq!(rig.metrics.reports_lost.get(), 2);
+    let fourth = wait_for(vec![rig.reports.publish(push_report("c4"))]);
+    let fifth = wait_for(vec![rig.reports.publish(push_report("c5"))]);
+    assert!(
+        timeout(PATIENCE, third)
+            .await
+            .expect("in time")
+            .expect("ran")
+    );
+    assert!(
+        !second.is_finished(),
+        "a token event is never given up: its message keeps waiting"
+    );
+    assert_eq!(
+        rig.metrics.reports_lost.get(),
+        5,
+        "of the second its push report, of the third and fourth theirs"
+    );
+    assert!(
+        timeout(PATIENCE, fourth)
+            .await
+            .expect("in time")
+            .expect("ran")
+    );
+    assert!(!fifth.is_finished());
+    rig.worker.close().await;
+    assert!(
+        !timeout(PATIENCE, second)
+            .await
+            .expect("in time")
+            .expect("ran"),
+        "the worker is gone and the token event is not safe: not to be acknowledged"
+    );
+}
+
+#[tokio::test]
+async fn a_token_event_that_finds_no_queue_is_published_again() {
+    let rig = Rig::connected(&Broker::shared().url).await;
+    let eye = Eye::open(&Broker::shared().url).await;
+    eye.channel
+        .queue_delete(
+            rig.name("tokens").as_str().into(),
+            QueueDeleteOptions::default(),
+        )
+        .await
+        .expect("deleted");
+    let receipts = vec![
+        rig.reports.publish(push_report("c1")),
+        rig.reports.publish(token_report("c1")),
+        rig.reports.publish(push_report("c1")),
+        rig.reports.publish(token_report("c2")),
+    ];
+    let settled = rig.reports.settle(Platform::Ios, receipts);
+    assert!(timeout(PATIENCE, settled).await.expect("in time"));
+    eye.holds(&rig.name("tokens"), 2).await;
+    rig.end().await;
+}

@@ -1,0 +1,333 @@
+//! What becomes of messages and reports while nothing fails.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use lapin::BasicProperties;
+use lapin::options::{BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use ringpush::amqp::producer::{OutcomeReader, Producer, Wanted};
+use ringpush::call::event::Platform;
+use ringpush::call::outcome::{Outcomes as _, TraceContext};
+use tokio::time::timeout;
+
+use crate::rig::{Eye, PATIENCE, Rig, cancel, header, push_report, ring, settings, token_report};
+use crate::support::broker::Broker;
+
+/// The other half of the proof is that the counts stay zero when the worker has
+/// gone: what it had not acknowledged would be back.
+#[tokio::test]
+async fn what_is_settled_is_acknowledged_on_every_queue() {
+    let rig = Rig::connected(&Broker::shared().url).await;
+    let eye = Eye::open(&Broker::shared().url).await;
+    let exchange = rig.name("calls");
+    for (key, body) in [
+        ("ring.ios", ring("ios")),
+        ("ring.android", ring("android")),
+        ("cancel", cancel()),
+    ] {
+        for _ in 0..300 {
+            eye.publish(&exchange, key, &body, BasicProperties::default())
+                .await;
+        }
+    }
+    let (settings, worker) = (rig.settings.clone(), rig.worker);
+    // All are delivered when none is ready; then they only have to be settled.
+    for suffix in ["calls", "ios", "android"] {
+        eye.holds(&format!("{}.{suffix}", settings.prefix), 0).await;
+    }
+    worker.stop_taking();
+    timeout(PATIENCE, worker.drained()).await.expect("drains");
+    worker.close().await;
+    for suffix in ["calls", "ios", "android", "dead"] {
+        eye.holds(&format!("{}.{suffix}", settings.prefix), 0).await;
+    }
+    eye.clean(&settings.prefix).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_understood_is_dead_lettered_whole() {
+    let rig = Rig::connected(&Broker::shared().url).await;
+    let eye = Eye::open(&Broker::shared().url).await;
+    let mut headers = FieldTable::default();
+    headers.insert("traceparent".into(), AMQPValue::LongString("00-aa".into()));
+    let properties = BasicProperties::default()
+        .with_message_id("m1".into())
+        .with_correlation_id("c1".into())
+        .with_type("ring".into())
+        .with_expiration("60000".into())
+        // Only guest may say so: passed on as it is, it would end the channel
+        // of a worker that logs in as somebody else.
+        .with_user_id("guest".into())
+        .with_headers(headers);
+    eye.publish(&rig.name("calls"), "ring.android", b"{\"v\":9}", properties)
+        .await;
+    let letter = eye.take(&rig.name("dead")).await;
+    assert_eq!(letter.data, b"{\"v\":9}");
+    assert!(
+        header(&letter, "x-error").is_some_and(|error| error.contains('v')),
+        "the error names the field"
+    );
+    assert_eq!(header(&letter, "x-origin"), Some(rig.name("android")));
+    assert_eq!(header(&letter, "traceparent").as_deref(), Some("00-aa"));
+    assert_eq!(letter.properties.message_id(), &Some("m1".into()));
+    assert_eq!(letter.properties.correlation_id(), &Some("c1".into()));
+    assert_eq!(letter.properties.kind(), &Some("ring".into()));
+    eye.holds(&rig.name("android"), 0).await;
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn two_hundred_bad_ones_among_good_ones_stop_nobody() {
+    let rig = Rig::connected(&Broker::shared().url).await;
+    let eye = Eye::open(&Broker::shared().url).await;
+    for n in 0..400 {
+        let body = if n % 2 == 0 {
+            ring("ios")
+        } else {
+            b"{}".to_vec()
+        };
+        eye.publish(
+            &rig.name("calls"),
+            "ring.ios",
+            &body,
+            BasicProperties::default(),
+        )
+        .await;
+    }
+    eye.holds(&rig.name("dead"), 200).await;
+    eye.holds(&rig.name("ios"), 0).await;
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_mistyped_key_ends_in_the_dead_queue() {
+    let rig = Rig::connected(&Broker::shared().url).await;
+    let eye = Eye::open(&Broker::shared().url).await;
+    eye.publish(
+        &rig.name("calls"),
+        "rign.ios",
+        &ring("ios"),
+        BasicProperties::default(),
+    )
+    .await;
+    let letter = eye.take(&rig.name("dead")).await;
+    assert_eq!(letter.routing_key.as_str(), "rign.ios");
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn reports_carry_what_receivers_need() {
+    let rig = Rig::connected(&Broker::shared().url).await;
+    let eye = Eye::open(&Broker::shared().url).await;
+    let options = QueueDeclareOptions {
+        exclusive: true,
+        ..QueueDeclareOptions::default()
+    };
+    let queue = eye
+        .channel
+        .queue_declare("".into(), options, FieldTable::default())
+        .await
+        .expect("a queue");
+    eye.channel
+        .queue_bind(
+            queue.name().clone(),
+            rig.name("outcomes").as_str().into(),
+            "push.#".into(),
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        )
+        .await
+        .expect("bound");
+    let receipts = vec![
+        rig.reports.publish(push_report("call-7")),
+        rig.reports.publish(token_report("call-7")),
+    ];
+    assert!(rig.reports.settle(Platform::Ios, receipts).await);
+    let push = eye.take(queue.name().as_str()).await;
+    assert_eq!(push.routing_key.as_str(), "push.ios.accepted");
+    let body: serde_json::Value = serde_json::from_slice(&push.data).expect("JSON");
+    assert_eq!(body["type"], "push");
+    assert_eq!(body["v"], 1);
+    let properties = &push.properties;
+    assert_eq!(properties.content_type(), &Some("application/json".into()));
+    assert_eq!(properties.delivery_mode(), &Some(2));
+    assert_eq!(properties.correlation_id(), &Some("call-7".into()));
+    assert!(properties.timestamp().is_some_and(|t| t > 1_600_000_000));
+    let id = properties.message_id().as_ref().expect("a message id");
+    assert!(uuid::Uuid::try_parse(id.as_str()).is_ok());
+    assert_eq!(header(&push, "traceparent").as_deref(), Some("00-aa-bb-01"));
+    let token = eye.take(&rig.name("tokens")).await;
+    assert_eq!(token.routing_key.as_str(), "token.ios.dead");
+    rig.end().await;
+}
+
+/// Thousands at once, more than the window of outstanding confirms.
+#[tokio::test]
+async fn many_reports_are_confirmed_each() {
+    let rig = Rig::connected(&Broker::shared().url).await;
+    let receipts = (0..3000)
+        .map(|n| {
+            let call = format!("c{n}");
+            rig.reports.publish(if n % 3 == 0 {
+                token_report(&call)
+            } else {
+                push_report(&call)
+            })
+        })
+        .collect();
+    let settled = rig.reports.settle(Platform::Ios, receipts);
+    assert!(timeout(PATIENCE, settled).await.expect("in time"));
+    let eye = Eye::open(&Broker::shared().url).await;
+    eye.holds(&rig.name("tokens"), 1000).await;
+    assert_eq!(rig.metrics.reports_lost.get(), 0);
+    rig.end().await;
+}
+
+/// Lines of the log, for what cannot be seen otherwise.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("not poisoned").write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().expect("not poisoned")).into_owned()
+    }
+}
+
+#[tokio::test]
+async fn a_late_starter_reads_the_cancels_it_missed_before_its_first_ring() {
+    let first = Rig::connected(&Broker::shared().url).await;
+    let eye = Eye::open(&Broker::shared().url).await;
+    for n in 0..250 {
+        // What is no cancel at all is skipped.
+        let body = if n == 100 { b"junk".to_vec() } else { cancel() };
+        eye.publish(
+            &first.name("calls"),
+            "cancel",
+            &body,
+            BasicProperties::default(),
+        )
+        .await;
+    }
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::DEBUG)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let guard = tracing::subscriber::set_default(subscriber);
+    let late = Rig::start(first.settings.clone());
+    late.becomes(true).await;
+    drop(guard);
+    let text = log.text();
+    // 250 cancels and the first worker's marker.
+    assert!(text.contains("caught up with read=251"), "{text}");
+    late.worker.close().await;
+    first.end().await;
+}
+
+#[tokio::test]
+async fn a_producer_publishes_and_reads_what_becomes_of_it() {
+    let rig = Rig::connected(&Broker::shared().url).await;
+    let mut reader = OutcomeReader::open(&rig.settings).await.expect("reader");
+    let mut producer = Producer::connect(&rig.settings).await.expect("producer");
+    // The worker must not take it before it has been looked at.
+    rig.worker.stop_taking();
+    rig.worker.drained().await;
+    let eye = Eye::open(&Broker::shared().url).await;
+    let trace = TraceContext {
+        traceparent: Some("00-aa-bb-01".to_owned()),
+        tracestate: None,
+    };
+    let summary = producer
+        .publish(ring("ios"), &trace)
+        .await
+        .expect("published");
+    assert_eq!(summary.key, "ring.ios");
+    let message = eye.take(&rig.name("ios")).await;
+    let properties = &message.properties;
+    assert_eq!(
+        properties.message_id().as_ref().map(ToString::to_string),
+        summary.event_id
+    );
+    assert_eq!(properties.kind(), &Some("ring".into()));
+    assert_eq!(properties.correlation_id(), &Some("c1".into()));
+    assert_eq!(properties.delivery_mode(), &Some(2));
+    assert_eq!(properties.expiration(), &None);
+    assert_eq!(
+        header(&message, "traceparent").as_deref(),
+        Some("00-aa-bb-01")
+    );
+
+    let mut wanted = Wanted::default();
+    wanted.add(&summary);
+    let receipts = vec![
+        rig.reports.publish(token_report("another call")),
+        rig.reports.publish(token_report("c1")),
+    ];
+    assert!(rig.reports.settle(Platform::Ios, receipts).await);
+    let outcome = timeout(PATIENCE, reader.next(&wanted))
+        .await
+        .expect("in time")
+        .expect("a report");
+    assert_eq!(outcome.key, "token.ios.dead");
+    assert!(!format!("{outcome:?}").contains("abcdef"), "no token");
+    producer.close().await;
+    reader.close().await;
+    rig.end().await;
+}
+
+/// Messages that a worker has not taken when it is told to stop stay for others.
+#[tokio::test]
+async fn a_worker_that_stops_takes_no_more() {
+    let rig = Rig::start(settings(&Broker::shared().url));
+    rig.becomes(true).await;
+    rig.worker.stop_taking();
+    timeout(PATIENCE, rig.worker.drained())
+        .await
+        .expect("drains");
+    let eye = Eye::open(&Broker::shared().url).await;
+    // The consumer is cancelled when another one gets everything.
+    let mut consumer = eye
+        .channel
+        .basic_consume(
+            rig.name("ios").as_str().into(),
+            "".into(),
+            BasicConsumeOptions {
+                no_ack: true,
+                ..BasicConsumeOptions::default()
+            },
+            FieldTable::default(),
+        )
+        .await
+        .expect("a consumer");
+    for _ in 0..20 {
+        eye.publish(
+            &rig.name("calls"),
+            "ring.ios",
+            &ring("ios"),
+            BasicProperties::default(),
+        )
+        .await;
+    }
+    for _ in 0..20 {
+        let next = futures_util::StreamExt::next(&mut consumer);
+        timeout(PATIENCE, next)
+            .await
+            .expect("all come here")
+            .expect("open")
+            .expect("a message");
+    }
+    rig.end().await;
+}

@@ -1,0 +1,198 @@
+//! What is declared, and what is said when it cannot be.
+
+use lapin::ExchangeKind;
+use lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use ringpush::amqp::{AmqpError, CancelSource, Settings, count};
+
+use crate::rig::{Eye, Rig, fatal, settings};
+use crate::support::broker::Broker;
+
+fn arguments(entries: &[(&str, Value)]) -> FieldTable {
+    let mut table = FieldTable::default();
+    for (key, value) in entries {
+        let value = match value {
+            Value::Text(text) => AMQPValue::LongString(text.as_str().into()),
+            Value::Number(number) => AMQPValue::LongLongInt(*number),
+        };
+        table.insert((*key).into(), value);
+    }
+    table
+}
+
+enum Value {
+    Text(String),
+    Number(i64),
+}
+
+fn text(value: &str) -> Value {
+    Value::Text(value.to_owned())
+}
+
+/// A broker accepts a second declaration only if it equals the first, so
+/// declaring the documented arguments proves that they are the ones in force.
+#[tokio::test]
+async fn everything_is_declared_as_documented() {
+    let rig = Rig::connected(&Broker::shared().url).await;
+    let eye = Eye::open(&Broker::shared().url).await;
+    let intake = || {
+        arguments(&[
+            ("x-queue-type", text("quorum")),
+            ("x-delivery-limit", Value::Number(10)),
+            ("x-dead-letter-exchange", Value::Text(rig.name("dead"))),
+            ("x-dead-letter-strategy", text("at-least-once")),
+            ("x-overflow", text("reject-publish")),
+        ])
+    };
+    let bounded = |length| {
+        arguments(&[
+            ("x-queue-type", text("quorum")),
+            ("x-max-length", Value::Number(length)),
+            ("x-overflow", text("drop-head")),
+        ])
+    };
+    let stream = arguments(&[
+        ("x-queue-type", text("stream")),
+        ("x-max-age", text("1h")),
+        ("x-stream-max-segment-size-bytes", Value::Number(10_000_000)),
+    ]);
+    for (suffix, arguments) in [
+        ("calls", intake()),
+        ("ios", intake()),
+        ("android", intake()),
+        ("cancels", stream),
+        ("tokens", bounded(1_000_000)),
+        ("dead", bounded(100_000)),
+    ] {
+        let options = QueueDeclareOptions {
+            durable: true,
+            ..QueueDeclareOptions::default()
+        };
+        eye.channel
+            .queue_declare(rig.name(suffix).as_str().into(), options, arguments)
+            .await
+            .unwrap_or_else(|error| panic!("queue {suffix}: {error}"));
+    }
+    let alternate = arguments(&[("alternate-exchange", Value::Text(rig.name("dead")))]);
+    for (suffix, kind, arguments) in [
+        ("calls", ExchangeKind::Topic, alternate),
+        ("outcomes", ExchangeKind::Topic, FieldTable::default()),
+        ("dead", ExchangeKind::Fanout, FieldTable::default()),
+    ] {
+        let options = ExchangeDeclareOptions {
+            durable: true,
+            ..ExchangeDeclareOptions::default()
+        };
+        eye.channel
+            .exchange_declare(rig.name(suffix).as_str().into(), kind, options, arguments)
+            .await
+            .unwrap_or_else(|error| panic!("exchange {suffix}: {error}"));
+    }
+    let counts = count(&rig.settings).await.expect("all are there");
+    let names: Vec<&str> = counts.iter().map(|count| count.name.as_str()).collect();
+    assert_eq!(names.len(), 6, "{names:?}");
+    assert!(counts.iter().all(|count| count.messages == 0));
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn another_argument_is_named_with_its_queue_and_ends_the_worker() {
+    let settings = settings(&Broker::shared().url);
+    let eye = Eye::open(&Broker::shared().url).await;
+    let queue = format!("{}.android", settings.prefix);
+    let options = QueueDeclareOptions {
+        durable: true,
+        ..QueueDeclareOptions::default()
+    };
+    eye.channel
+        .queue_declare(queue.as_str().into(), options, FieldTable::default())
+        .await
+        .expect("a classic queue");
+    let error = fatal(settings.clone()).await;
+    let text = error.to_string();
+    assert!(matches!(error, AmqpError::Mismatch { .. }), "{text}");
+    assert!(text.contains(&format!("queue {queue} exists")), "{text}");
+    assert!(text.contains("x-queue-type"), "{text}");
+    assert!(text.contains("amqp.declare = false"), "{text}");
+    eye.clean(&settings.prefix).await;
+}
+
+#[tokio::test]
+async fn with_declare_off_what_is_missing_is_named_and_nothing_is_created() {
+    let settings = Settings {
+        declare: false,
+        ..settings(&Broker::shared().url)
+    };
+    let error = fatal(settings.clone()).await;
+    let text = error.to_string();
+    assert!(matches!(error, AmqpError::Missing { .. }), "{text}");
+    assert!(
+        text.starts_with(&format!("exchange {}.dead does not exist", settings.prefix)),
+        "{text}"
+    );
+    let eye = Eye::open(&Broker::shared().url).await;
+    assert_eq!(eye.count(&format!("{}.ios", settings.prefix)).await, None);
+}
+
+#[tokio::test]
+async fn with_declare_off_what_another_declared_is_used() {
+    let declarer = Rig::connected(&Broker::shared().url).await;
+    let user = Rig::start(Settings {
+        declare: false,
+        ..declarer.settings.clone()
+    });
+    user.becomes(true).await;
+    user.worker.close().await;
+    declarer.end().await;
+}
+
+#[tokio::test]
+async fn a_wrong_password_ends_the_worker_without_showing_it() {
+    let url = Broker::shared().url.clone();
+    let (_, rest) = url.split_once('@').expect("a URL with a user");
+    let error = fatal(settings(&format!("amqp://guest:hunter2@{rest}"))).await;
+    let text = error.to_string();
+    assert!(matches!(error, AmqpError::Login { .. }), "{text}");
+    assert!(text.contains("check user and password"), "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[tokio::test]
+async fn a_missing_virtual_host_ends_the_worker() {
+    let url = Broker::shared().url.clone();
+    let (rest, _) = url.rsplit_once('/').expect("a URL with a path");
+    let error = fatal(settings(&format!("{rest}/nowhere"))).await;
+    let text = error.to_string();
+    assert!(matches!(error, AmqpError::VirtualHost { .. }), "{text}");
+    assert!(text.contains("nowhere"), "{text}");
+}
+
+#[tokio::test]
+async fn without_streams_each_worker_has_a_queue_of_its_own_for_cancels() {
+    let settings = Settings {
+        cancels: CancelSource::Queue,
+        ..settings(&Broker::shared().url)
+    };
+    let rig = Rig::start(settings);
+    rig.becomes(true).await;
+    let eye = Eye::open(&Broker::shared().url).await;
+    assert_eq!(eye.count(&rig.name("cancels")).await, None, "no stream");
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_queue_that_is_deleted_is_declared_again() {
+    let rig = Rig::connected(&Broker::shared().url).await;
+    let eye = Eye::open(&Broker::shared().url).await;
+    let queue = rig.name("ios");
+    let mut state = rig.worker.state();
+    state.mark_unchanged();
+    eye.channel
+        .queue_delete(queue.as_str().into(), QueueDeleteOptions::default())
+        .await
+        .expect("deleted");
+    state.changed().await.expect("noticed");
+    rig.becomes(true).await;
+    assert_eq!(eye.count(&queue).await, Some(0));
+    rig.end().await;
+}
