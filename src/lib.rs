@@ -21,6 +21,8 @@
 //! demo, the tests and users. It shares no code with the clients it judges.
 
 pub mod call;
+pub mod cli;
 pub mod engine;
 pub mod metrics;
 pub mod providers;
+pub mod simulator;
