@@ -9,6 +9,7 @@ use http::uri::Authority;
 use serde::Deserialize;
 
 use crate::call::event::{Environment, EnvironmentChoice};
+use crate::call::payload::CancelMode;
 
 /// Most connections per app and environment: Apple takes many at once for an attack.
 const MAX_CONNECTIONS: usize = 50;
@@ -204,6 +205,9 @@ pub struct AppSettings {
     /// For devices that do not say.
     #[serde(default)]
     pub environment: DefaultEnvironment,
+    /// How a ring is cancelled on its phones, instead of as the profile says.
+    #[serde(default)]
+    pub cancel: Option<CancelMode>,
     /// The ten characters of the team, for a key.
     pub team_id: Option<String>,
     /// The ten characters of the key.

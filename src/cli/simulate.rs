@@ -1,0 +1,197 @@
+//! `ringpush simulate`: the simulator until a signal, one line per request.
+
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::simulator::{Files, Options, Ports, Record, Script, ServerKind, Simulator, Stop};
+
+/// A strict APNs, FCM and OAuth simulator over TLS and HTTP/2, with scripted
+/// faults.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Address of all servers.
+    #[arg(long, default_value = "127.0.0.1")]
+    listen: IpAddr,
+    /// Port of APNs production; 0 takes a free one.
+    #[arg(long, default_value_t = 0)]
+    apns_port: u16,
+    /// Port of the APNs sandbox; 0 takes a free one.
+    #[arg(long, default_value_t = 0)]
+    apns_sandbox_port: u16,
+    /// Port of FCM; 0 takes a free one.
+    #[arg(long, default_value_t = 0)]
+    fcm_port: u16,
+    /// Port of the OAuth token server; 0 takes a free one.
+    #[arg(long, default_value_t = 0)]
+    oauth_port: u16,
+    /// Where the CA, the keys and a configuration are written.
+    #[arg(long, default_value = "ringpush-sim")]
+    dir: PathBuf,
+    /// Faults to play, TOML or JSON.
+    #[arg(long, value_name = "FILE")]
+    script: Option<PathBuf>,
+    /// One JSON object per line instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs until SIGINT or SIGTERM.
+///
+/// # Errors
+/// The script cannot be read, a port is taken, a file cannot be written, or
+/// standard output is closed.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let script = args.script.as_deref().map(Script::from_file).transpose()?;
+    let ports = Ports {
+        apns_production: args.apns_port,
+        apns_sandbox: args.apns_sandbox_port,
+        fcm: args.fcm_port,
+        oauth: args.oauth_port,
+    };
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let options = Options {
+        listen: args.listen,
+        ports,
+        script: script.unwrap_or_default(),
+        ..Options::default()
+    };
+    let simulator = Simulator::start(options).await?;
+    let mut records = simulator.record().subscribe();
+    let files = simulator
+        .write_files(&args.dir)
+        .with_context(|| format!("cannot write to {}", args.dir.display()))?;
+    print(&if args.json {
+        hello_json(&simulator, &files)
+    } else {
+        hello(&simulator, &files)
+    })?;
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break,
+            record = records.recv() => match record {
+                Ok(record) if args.json => print(&json_line(&record))?,
+                Ok(record) => print(&line(&record))?,
+                Err(RecvError::Lagged(missed)) if args.json => {
+                    print(&json!({ "type": "missed", "lines": missed }).to_string())?;
+                }
+                Err(RecvError::Lagged(missed)) => print(&format!("… {missed} more, not shown"))?,
+                Err(RecvError::Closed) => break,
+            },
+        }
+    }
+    simulator.stop(Stop::Graceful).await;
+    Ok(())
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}")
+        .and_then(|()| out.flush())
+        .context("cannot write to standard output")
+}
+
+fn hello(simulator: &Simulator, files: &Files) -> String {
+    let app = simulator
+        .options()
+        .bundle_ids
+        .first()
+        .map_or("", String::as_str);
+    format!(
+        "APNs production  {}\n\
+         APNs sandbox     {}\n\
+         FCM              {}\n\
+         OAuth            {}\n\
+         \n\
+         CA, keys and a configuration are in {}/. In another terminal:\n\
+         \n\
+         \x20 ringpush run --config {}\n\
+         \x20 ringpush send --config {} --app {app} --platform ios --token 00aa11bb\n\
+         \n\
+         Every device token is valid unless --script says otherwise. Ctrl-C ends it.\n",
+        simulator.apns_production_url(),
+        simulator.apns_sandbox_url(),
+        simulator.fcm_url(),
+        simulator.token_url(),
+        files.ca.parent().unwrap_or(&files.ca).display(),
+        files.config.display(),
+        files.config.display(),
+    )
+}
+
+fn hello_json(simulator: &Simulator, files: &Files) -> String {
+    json!({
+        "type": "listening",
+        "apns_production": simulator.apns_production_url(),
+        "apns_sandbox": simulator.apns_sandbox_url(),
+        "fcm": simulator.fcm_url(),
+        "token_uri": simulator.token_url(),
+        "ca_file": files.ca,
+        "config": files.config,
+    })
+    .to_string()
+}
+
+/// What of a request is worth a line: no payload, and of the device token only
+/// its beginning.
+fn line(record: &Record) -> String {
+    let what = match record.server {
+        ServerKind::ApnsProduction | ServerKind::ApnsSandbox => format!(
+            "{} {} B",
+            record.header("apns-push-type").unwrap_or("(no push type)"),
+            record.body.len()
+        ),
+        ServerKind::Fcm => format!("message {} B", record.body.len()),
+        ServerKind::Oauth => "token request".to_owned(),
+    };
+    let answer = match (record.answer.fault, record.answer.status) {
+        (Some(fault), _) => fault.to_owned(),
+        (None, Some(status)) => {
+            let reason = record.answer.reason.as_deref();
+            reason.map_or_else(|| status.to_string(), |reason| format!("{status} {reason}"))
+        }
+        (None, None) => "no answer".to_owned(),
+    };
+    let mut text = format!(
+        "{}  {:<15}  #{:<3} {:<10} {what:<16} -> {answer}",
+        record.at.format("%H:%M:%S%.3f"),
+        record.server.to_string(),
+        record.connection,
+        record.short_token(),
+    );
+    for violation in &record.violations {
+        if Some(violation.as_str()) != record.answer.reason.as_deref() {
+            text += "\n              ! ";
+            text += violation;
+        }
+    }
+    text
+}
+
+fn json_line(record: &Record) -> String {
+    json!({
+        "type": "request",
+        "at": record.at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+        "server": record.server.to_string(),
+        "connection": record.connection,
+        "stream": record.stream,
+        "token": record.token.as_ref().map(|_| record.short_token()),
+        "push_type": record.header("apns-push-type"),
+        "topic": record.header("apns-topic"),
+        "id": record.answer.id,
+        "body_bytes": record.body.len(),
+        "violations": record.violations,
+        "status": record.answer.status,
+        "reason": record.answer.reason,
+        "fault": record.answer.fault,
+        "delivered": record.answer.delivered,
+    })
+    .to_string()
+}

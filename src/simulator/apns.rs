@@ -1,0 +1,86 @@
+//! The `APNs` server's judgement of one push.
+
+use bytes::Bytes;
+use chrono::Utc;
+use http::request::Parts;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::World;
+use super::accounts::Environment;
+use super::apns_auth::Auth;
+use super::apns_rules::{self, APNS_ID, Rejection};
+use super::exchange::{Judged, Reply, Scripted};
+
+/// Judges by Apple's rules: path and method, headers and payload, sender,
+/// topic, device.
+pub(super) fn judge(
+    world: &World,
+    environment: Environment,
+    auth: &Auth,
+    head: &Parts,
+    body: &Bytes,
+) -> Judged {
+    let token = apns_rules::device_token(head);
+    let (claims, sender) = auth.judge(&head.headers, &world.accounts, Utc::now().timestamp());
+    let authenticated = sender.is_ok();
+    let mut sound = false;
+    let verdict = token.and_then(|token| {
+        let push_type = apns_rules::request(&head.headers, body)?;
+        let sender = sender.map_err(|(status, reason)| Rejection::new(status, reason))?;
+        let topic = apns_rules::topic(&head.headers, push_type, &sender, &world.accounts)?;
+        sound = true;
+        apns_rules::device(token, &world.accounts.device(token), topic, environment)
+    });
+    let id = apns_rules::text(&head.headers, APNS_ID)
+        .filter(|id| !id.is_empty())
+        .map_or_else(|| Uuid::new_v4().to_string().to_uppercase(), str::to_owned);
+    let mut judged = match verdict {
+        Ok(()) => Judged::new(Reply::new(200, Bytes::new()), None),
+        Err(rejection) => Judged::new(refusal(rejection), Some(rejection.reason)),
+    };
+    if sound {
+        // A dead device is no fault of the request.
+        judged.violations.clear();
+    }
+    judged.reply = with_ids(judged.reply, &id, environment);
+    judged.answer.delivered = verdict.is_ok();
+    judged.answer.id = Some(id.clone());
+    judged.claims = claims;
+    judged.token = token.ok().map(str::to_owned);
+    judged.push_id = Some(id);
+    judged.sound = sound;
+    judged.authenticated = authenticated;
+    judged
+}
+
+/// The answer a script asks for, in Apple's form.
+pub(super) fn scripted(judged: &Judged, environment: Environment, asked: &Scripted<'_>) -> Reply {
+    let body = match (asked.body, asked.reason) {
+        (Some(body), _) => body.to_owned(),
+        (None, Some(reason)) => match asked.timestamp {
+            Some(at) => json!({ "reason": reason, "timestamp": at }).to_string(),
+            None => json!({ "reason": reason }).to_string(),
+        },
+        (None, None) => String::new(),
+    };
+    let id = judged.answer.id.clone().unwrap_or_default();
+    with_ids(Reply::new(asked.status, body), &id, environment).retry_after(asked.retry_after)
+}
+
+fn refusal(rejection: Rejection) -> Reply {
+    let body = match rejection.timestamp {
+        Some(at) => json!({ "reason": rejection.reason, "timestamp": at }),
+        None => json!({ "reason": rejection.reason }),
+    };
+    Reply::new(rejection.status, body.to_string())
+}
+
+/// Every answer names the push; the sandbox adds an id for Apple's console.
+fn with_ids(reply: Reply, id: &str, environment: Environment) -> Reply {
+    let reply = reply.header(APNS_ID, id);
+    match environment {
+        Environment::Production => reply,
+        Environment::Sandbox => reply.header("apns-unique-id", &Uuid::new_v4().to_string()),
+    }
+}

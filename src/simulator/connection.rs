@@ -1,0 +1,282 @@
+//! One HTTP/2 connection to a push server.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
+use http::Request;
+use http::request::Parts;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+use super::accounts::Environment;
+use super::apns_auth::Auth;
+use super::certificates::topics_of;
+use super::control::{Control, Mode};
+use super::exchange::{Judged, Reply};
+use super::play::{self, Act, Place};
+use super::script::Body;
+use super::server::Server;
+use super::wire::Wire;
+use super::{ServerKind, apns, fcm};
+
+/// How long a handshake may take.
+pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a connection may live after its GOAWAY.
+const FAREWELL: Duration = Duration::from_secs(30);
+/// Bytes of a body that are kept; more is read and dropped.
+const KEPT: usize = 64 * 1024;
+/// Streams that may be reset before the library calls it an attack: faults are
+/// this server's purpose.
+const RESETS: usize = 100_000;
+/// Streams of a cold `APNs` connection with token authentication.
+const COLD: u32 = 1;
+
+/// When connections end.
+#[derive(Clone, Default)]
+pub(super) struct Stops {
+    /// With a GOAWAY, after what is under way.
+    pub(super) drain: CancellationToken,
+    /// At once, with a TCP reset.
+    pub(super) kill: CancellationToken,
+}
+
+/// What the requests of one connection share.
+struct Connection {
+    id: u64,
+    server: Arc<Server>,
+    control: Arc<Control>,
+    auth: Option<(Environment, Auth)>,
+    warm: AtomicBool,
+}
+
+/// Serves a connection to its end.
+pub(super) async fn serve(
+    stream: TlsStream<TcpStream>,
+    server: Arc<Server>,
+    id: u64,
+    stops: Stops,
+) {
+    let auth = auth_of(&stream, &server);
+    let options = &server.world().options;
+    let warm = auth.as_ref().is_none_or(|(_, auth)| auth.has_certificate());
+    let full = if auth.is_some() {
+        options.max_streams
+    } else {
+        options.fcm_max_streams
+    };
+    let control = Arc::new(Control::new(if warm { full } else { COLD }));
+    let wire = Wire::framed(stream, Arc::clone(&control));
+    let mut builder = h2::server::Builder::new();
+    builder
+        .max_concurrent_reset_streams(RESETS)
+        .max_pending_accept_reset_streams(RESETS)
+        .max_local_error_reset_streams(None);
+    let Ok(Ok(http2)) = timeout(HANDSHAKE, builder.handshake(wire)).await else {
+        return;
+    };
+    let warm = AtomicBool::new(warm);
+    let connection = Arc::new(Connection {
+        id,
+        server,
+        control,
+        auth,
+        warm,
+    });
+    drive(http2, &connection, &stops).await;
+}
+
+fn auth_of(stream: &TlsStream<TcpStream>, server: &Server) -> Option<(Environment, Auth)> {
+    let environment = match server.kind() {
+        ServerKind::ApnsProduction => Environment::Production,
+        ServerKind::ApnsSandbox => Environment::Sandbox,
+        ServerKind::Fcm | ServerKind::Oauth => return None,
+    };
+    let chain = stream.get_ref().1.peer_certificates();
+    let topics = chain.and_then(<[_]>::first).map(|leaf| topics_of(leaf));
+    let window = server.world().options.provider_token_window;
+    Some((environment, Auth::new(environment, topics, window)))
+}
+
+async fn drive(
+    mut http2: h2::server::Connection<Wire<TlsStream<TcpStream>>, Bytes>,
+    connection: &Arc<Connection>,
+    stops: &Stops,
+) {
+    let control = &connection.control;
+    let mut requests = JoinSet::new();
+    let mut draining = false;
+    let mut end = None;
+    loop {
+        tokio::select! {
+            () = stops.kill.cancelled(), if control.mode() != Mode::Killed => {
+                control.set_mode(Mode::Killed);
+            }
+            () = stops.drain.cancelled(), if !draining => {
+                draining = true;
+                control.go_away(None, Reason::NO_ERROR, "Shutdown");
+            }
+            () = control.gone(), if end.is_none() => end = Some(Instant::now() + FAREWELL),
+            () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => break,
+            Some(_) = requests.join_next() => {}
+            accepted = http2.accept() => {
+                let Some(Ok((request, mut respond))) = accepted else { break };
+                if control.was_refused(respond.stream_id().as_u32()) {
+                    respond.send_reset(Reason::REFUSED_STREAM);
+                } else {
+                    requests.spawn(request_on(Arc::clone(connection), request, respond));
+                }
+            }
+        }
+    }
+}
+
+/// Judges and answers one request; ends early if the client takes it back.
+async fn request_on(
+    connection: Arc<Connection>,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
+    let (head, body) = request.into_parts();
+    let Some(body) = whole(body).await else {
+        return;
+    };
+    let world = connection.server.world();
+    let mut judged = connection.judge(&head, &body);
+    let plan = play::decide(world, connection.server.kind(), &mut judged);
+    let stream = respond.stream_id().as_u32();
+    let control = &connection.control;
+    if let Act::GoAway {
+        processed: false,
+        reason,
+        ..
+    } = &plan.act
+    {
+        control.go_away(Some(stream.saturating_sub(2)), Reason::NO_ERROR, reason);
+    } else if !control.claim(stream) {
+        return until_reset(&mut respond).await;
+    }
+    connection.warm_up(&judged);
+    let place = Place {
+        server: connection.server.kind(),
+        connection: connection.id,
+        stream,
+    };
+    play::record(world, &place, head, body, judged);
+    if let Some(delay) = plan.delay {
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = until_reset(&mut respond) => return,
+        }
+    }
+    connection.act(plan.act, plan.body, stream, respond).await;
+}
+
+impl Connection {
+    fn judge(&self, head: &Parts, body: &Bytes) -> Judged {
+        let world = self.server.world();
+        match &self.auth {
+            Some((environment, auth)) => apns::judge(world, *environment, auth, head, body),
+            None => fcm::judge(world, head, body),
+        }
+    }
+
+    /// Opens the streams after the first request of a proven sender.
+    fn warm_up(&self, judged: &Judged) {
+        if judged.authenticated && !self.warm.swap(true, Ordering::AcqRel) {
+            self.control
+                .announce(self.server.world().options.max_streams);
+        }
+    }
+
+    async fn act(&self, act: Act, body: Body, stream: u32, mut respond: SendResponse<Bytes>) {
+        let reply = match act {
+            Act::Reply(reply) => reply,
+            Act::Hang => return until_reset(&mut respond).await,
+            Act::Reset(code) => return respond.send_reset(Reason::from(code)),
+            Act::TcpReset => {
+                self.control.set_mode(Mode::Killed);
+                return until_reset(&mut respond).await;
+            }
+            Act::BlackHole => {
+                self.control.set_mode(Mode::BlackHole);
+                return until_reset(&mut respond).await;
+            }
+            Act::Outage(time) => {
+                self.server.interrupt(time, true);
+                return until_reset(&mut respond).await;
+            }
+            Act::GoAway {
+                processed: false, ..
+            } => {
+                // Processed nothing and says so, if a later stream forbids
+                // the GOAWAY to say it.
+                if self.control.covers(stream) {
+                    return respond.send_reset(Reason::REFUSED_STREAM);
+                }
+                return until_reset(&mut respond).await;
+            }
+            Act::GoAway {
+                processed: true,
+                reason,
+                reply,
+            } => {
+                self.control
+                    .go_away(Some(stream), Reason::NO_ERROR, &reason);
+                reply
+            }
+            Act::MaxStreams(limit, reply) => {
+                self.control.announce(limit);
+                reply
+            }
+            Act::Refuse(time, reply) => {
+                self.server.interrupt(time, false);
+                reply
+            }
+        };
+        answer(reply, body, respond).await;
+    }
+}
+
+async fn answer(reply: Reply, body: Body, mut respond: SendResponse<Bytes>) {
+    let last = reply.body.is_empty() && body == Body::Whole;
+    // A client that has gone needs no answer.
+    let Ok(mut sender) = respond.send_response(reply.head(), last) else {
+        return;
+    };
+    match body {
+        Body::Whole => {}
+        Body::Never => return until_reset(&mut respond).await,
+        Body::After(delay) => tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = until_reset(&mut respond) => return,
+        },
+    }
+    if !last {
+        let _ = sender.send_data(reply.body, true);
+    }
+}
+
+/// Until the client gives up on the stream or the connection ends.
+async fn until_reset(respond: &mut SendResponse<Bytes>) {
+    let _ = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
+}
+
+/// The body, of which at most [`KEPT`] bytes (and one more, so that it is seen
+/// to be too long); `None` if the client took the request back.
+async fn whole(mut body: RecvStream) -> Option<Bytes> {
+    let mut kept = BytesMut::new();
+    while let Some(chunk) = body.data().await {
+        let chunk = chunk.ok()?;
+        let room = (KEPT + 1).saturating_sub(kept.len()).min(chunk.len());
+        kept.extend_from_slice(&chunk[..room]);
+        body.flow_control().release_capacity(chunk.len()).ok()?;
+    }
+    Some(kept.freeze())
+}

@@ -1,0 +1,215 @@
+//! Google's token endpoint for service accounts, by "Using OAuth 2.0 for
+//! server to server applications".
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use chrono::Utc;
+use http::Method;
+use http::request::Parts;
+use serde_json::json;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::World;
+use super::accounts::Grant;
+use super::exchange::{Judged, Reply, Scripted};
+use super::jwt::{Jwt, Padding};
+use super::record::Claims;
+
+const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+/// Either scope lets an account send messages.
+const MESSAGING: [&str; 2] = [
+    "https://www.googleapis.com/auth/firebase.messaging",
+    "https://www.googleapis.com/auth/cloud-platform",
+];
+/// What Google's own libraries put into `aud`, whatever the file says.
+const AUDIENCES: [&str; 3] = [
+    "https://oauth2.googleapis.com/token",
+    "https://accounts.google.com/o/oauth2/token",
+    "https://www.googleapis.com/oauth2/v4/token",
+];
+const MAX_LIFE: i64 = 60 * 60;
+/// How far clocks may differ, in seconds.
+const SKEW: i64 = 5 * 60;
+
+/// An OAuth error: its word and description.
+type Refusal = (&'static str, String);
+
+/// Judges a token request and issues the token.
+pub(super) fn judge(world: &World, head: &Parts, body: &Bytes) -> Judged {
+    if head.uri.path() != "/token" {
+        return Judged::new(Reply::new(404, "Not Found"), Some("not_found"));
+    }
+    if head.method != Method::POST {
+        return Judged::new(
+            Reply::new(405, "Method Not Allowed"),
+            Some("method_not_allowed"),
+        );
+    }
+    let form = form(body);
+    let mut claims = None;
+    match grant(world, &form, &mut claims) {
+        Err((word, description)) => {
+            let body = json!({ "error": word, "error_description": description });
+            Judged {
+                claims,
+                ..Judged::new(Reply::json(400, &body), Some(word))
+            }
+        }
+        Ok(grant) => {
+            let token = format!(
+                "ya29.{}{}",
+                Uuid::new_v4().simple(),
+                Uuid::new_v4().simple()
+            );
+            world.accounts.grant(token.clone(), grant);
+            let body = json!({
+                "access_token": token,
+                "expires_in": world.options.access_token_life.as_secs(),
+                "token_type": "Bearer",
+            });
+            let mut judged = Judged::new(Reply::json(200, &body), None);
+            (judged.claims, judged.sound, judged.authenticated) = (claims, true, true);
+            judged
+        }
+    }
+}
+
+fn grant(
+    world: &World,
+    form: &HashMap<String, String>,
+    claims: &mut Option<Claims>,
+) -> Result<Grant, Refusal> {
+    let missing = |name: &str| {
+        (
+            "invalid_request",
+            format!("Required parameter is missing: {name}"),
+        )
+    };
+    let kind = form
+        .get("grant_type")
+        .ok_or_else(|| missing("grant_type"))?;
+    if kind != GRANT_TYPE {
+        return Err((
+            "unsupported_grant_type",
+            format!("Invalid grant_type: {kind}"),
+        ));
+    }
+    let assertion = form.get("assertion").ok_or_else(|| missing("assertion"))?;
+    let invalid = |text: &str| ("invalid_grant", text.to_owned());
+    let jwt = Jwt::parse(assertion, Padding::Allowed).ok_or_else(|| invalid("Invalid JWT."))?;
+    *claims = Some(Claims {
+        kid: jwt.header_text("kid").map(str::to_owned),
+        iss: jwt.claim_text("iss").map(str::to_owned),
+        iat: jwt.claim_seconds("iat"),
+    });
+    let issuer = jwt.claim_text("iss").unwrap_or_default();
+    let state = world.accounts.read();
+    let account = state
+        .service_accounts
+        .get(issuer)
+        .ok_or_else(|| invalid("Invalid grant: account not found"))?;
+    let known_key = jwt
+        .header_text("kid")
+        .is_none_or(|kid| kid == account.key_id);
+    let signed = jwt.header_text("alg") == Some("RS256") && jwt.verified_by_rsa(&account.key);
+    if !known_key || !signed {
+        return Err(invalid("Invalid JWT Signature."));
+    }
+    check_claims(world, &jwt)?;
+    let scope = jwt.claim_text("scope").unwrap_or_default();
+    if scope.trim().is_empty() {
+        return Err((
+            "invalid_scope",
+            "Empty or missing scope not allowed.".to_owned(),
+        ));
+    }
+    Ok(Grant {
+        account: issuer.to_owned(),
+        messaging: scope.split(' ').any(|one| MESSAGING.contains(&one)),
+        expires: Instant::now() + world.options.access_token_life,
+    })
+}
+
+fn check_claims(world: &World, jwt: &Jwt<'_>) -> Result<(), Refusal> {
+    let now = Utc::now().timestamp();
+    let times = jwt.claim_seconds("iat").zip(jwt.claim_seconds("exp"));
+    let in_time = times.is_some_and(|(issued, expires)| {
+        issued <= now + SKEW
+            && expires > now - SKEW
+            && expires > issued
+            && expires - issued <= MAX_LIFE
+    });
+    if !in_time {
+        let text = "Invalid JWT: Token must be a short-lived token (60 minutes) and in a \
+                    reasonable timeframe. Check your iat and exp values in the JWT claim.";
+        return Err(("invalid_grant", text.to_owned()));
+    }
+    let audience = jwt.claim_text("aud").unwrap_or_default();
+    let ours = world.token_urls().iter().any(|url| url == audience);
+    if ours || AUDIENCES.contains(&audience) {
+        return Ok(());
+    }
+    Err((
+        "invalid_grant",
+        "Invalid JWT: Failed audience check.".to_owned(),
+    ))
+}
+
+/// `application/x-www-form-urlencoded`.
+fn form(body: &[u8]) -> HashMap<String, String> {
+    let text = String::from_utf8_lossy(body);
+    let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
+    pairs
+        .map(|(name, value)| (decode(name), decode(value)))
+        .collect()
+}
+
+fn decode(text: &str) -> String {
+    let mut bytes = text.bytes();
+    let mut decoded = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        let hex = |b: Option<u8>| b.and_then(|b| char::from(b).to_digit(16));
+        decoded.push(match byte {
+            b'+' => b' ',
+            b'%' => match (hex(bytes.next()), hex(bytes.next())) {
+                (Some(high), Some(low)) => u8::try_from(high * 16 + low).unwrap_or(b'?'),
+                (Some(_) | None, _) => b'?',
+            },
+            other => other,
+        });
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+/// The answer a script asks for, in OAuth's form.
+pub(super) fn scripted(judged: &Judged, asked: &Scripted<'_>) -> Reply {
+    let reply = match (asked.body, asked.reason) {
+        (Some(body), _) => Reply::new(asked.status, body.to_owned()),
+        (None, _) if asked.status < 300 => Reply {
+            status: asked.status,
+            ..judged.reply.clone()
+        },
+        (None, Some(word)) => {
+            let body = json!({ "error": word, "error_description": "Asked for by a script." });
+            Reply::json(asked.status, &body)
+        }
+        (None, None) => Reply::new(asked.status, Bytes::new()),
+    };
+    reply.retry_after(asked.retry_after)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Clients escape the grant type and the assertion in their own ways.
+    #[test]
+    fn forms_are_decoded() {
+        let form = form(b"grant_type=urn%3Aietf%3aparams&assertion=a.b%2Dc&x=1+2&broken=%4");
+        assert_eq!(form["grant_type"], "urn:ietf:params");
+        assert_eq!(form["assertion"], "a.b-c");
+        assert_eq!((form["x"].as_str(), form["broken"].as_str()), ("1 2", "?"));
+    }
+}

@@ -1,0 +1,278 @@
+//! A listener and its connections: up, down, and up again on the same port.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::connection::{self, HANDSHAKE, Stops};
+use super::token_connection;
+use super::{ServerKind, World};
+
+/// How long requests under way may take when a server is stopped gracefully.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long a port may stay taken by a connection that is just ending.
+const REBIND: Duration = Duration::from_secs(3);
+/// The longest stall.
+const STALL: Duration = Duration::from_secs(600);
+
+/// How a server goes down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// GOAWAY on every connection, requests under way are answered.
+    Graceful,
+    /// Every connection is reset.
+    Abrupt,
+}
+
+/// One of the servers.
+pub struct Server {
+    kind: ServerKind,
+    address: SocketAddr,
+    world: Arc<World>,
+    tls: Option<TlsAcceptor>,
+    running: tokio::sync::Mutex<Option<Running>>,
+    /// The stops of the connections under way, for whoever cannot wait.
+    stops: Mutex<Stops>,
+    connections: AtomicUsize,
+    /// The simulator is over: an outage does not end any more.
+    over: AtomicBool,
+}
+
+struct Running {
+    listening: Option<(CancellationToken, JoinHandle<()>)>,
+    stops: Stops,
+    tasks: TaskTracker,
+}
+
+impl Server {
+    /// Binds and starts. Port 0 takes a free one, which then stays the same.
+    pub(super) async fn start_new(
+        kind: ServerKind,
+        address: SocketAddr,
+        world: Arc<World>,
+        tls: Option<TlsAcceptor>,
+    ) -> io::Result<Arc<Self>> {
+        let listener = TcpListener::bind(address).await?;
+        let server = Arc::new(Self {
+            kind,
+            address: listener.local_addr()?,
+            world,
+            tls,
+            running: tokio::sync::Mutex::new(None),
+            stops: Mutex::default(),
+            connections: AtomicUsize::new(0),
+            over: AtomicBool::new(false),
+        });
+        let mut running = server.running.lock().await;
+        server.listen(&mut running, listener);
+        drop(running);
+        Ok(server)
+    }
+
+    /// Which of the servers this is.
+    #[must_use]
+    pub fn kind(&self) -> ServerKind {
+        self.kind
+    }
+
+    /// Where it listens, or will again.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How many connections are open.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Acquire)
+    }
+
+    /// `https://…`, or `http://…` of the token server.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+
+    pub(super) fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// Listens again on the same port; nothing if it does already.
+    ///
+    /// # Errors
+    /// The port is taken by somebody else.
+    pub async fn start(self: &Arc<Self>) -> io::Result<()> {
+        let mut running = self.running.lock().await;
+        if running
+            .as_ref()
+            .is_some_and(|running| running.listening.is_some())
+        {
+            return Ok(());
+        }
+        let give_up = Instant::now() + REBIND;
+        let listener = loop {
+            match TcpListener::bind(self.address).await {
+                Ok(listener) => break listener,
+                Err(error) if Instant::now() >= give_up => return Err(error),
+                Err(_) => sleep(Duration::from_millis(20)).await,
+            }
+        };
+        self.listen(&mut running, listener);
+        Ok(())
+    }
+
+    /// Ends every connection and refuses new ones until [`Self::start`].
+    pub async fn stop(&self, how: Stop) {
+        let mut running = self.running.lock().await;
+        let Some(mut running) = running.take() else {
+            return;
+        };
+        running.refuse().await;
+        running.tasks.close();
+        if how == Stop::Graceful {
+            running.stops.drain.cancel();
+            // What is not done by then is reset.
+            let _ = timeout(GRACE, running.tasks.wait()).await;
+        }
+        running.stops.kill.cancel();
+        running.tasks.wait().await;
+    }
+
+    /// Refuses new connections until [`Self::start`]; those there are go on.
+    pub async fn refuse(&self) {
+        if let Some(running) = self.running.lock().await.as_mut() {
+            running.refuse().await;
+        }
+    }
+
+    /// An outage of its own accord: refuses new connections for `time`, and
+    /// with `reset` ends those there are.
+    pub(super) fn interrupt(self: &Arc<Self>, time: Duration, reset: bool) {
+        let server = Arc::clone(self);
+        tokio::spawn(async move {
+            if reset {
+                server.stop(Stop::Abrupt).await;
+            } else {
+                server.refuse().await;
+            }
+            sleep(time).await;
+            if !server.over.load(Ordering::Acquire)
+                && let Err(error) = server.start().await
+            {
+                tracing::error!(server = %server.kind, %error, "simulator: cannot listen again");
+            }
+        });
+    }
+
+    /// Ends everything without waiting, for good.
+    pub(super) fn abandon(&self) {
+        self.over.store(true, Ordering::Release);
+        let stops = self
+            .stops
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        stops.kill.cancel();
+        if let Ok(mut running) = self.running.try_lock()
+            && let Some(running) = running.take()
+            && let Some((token, _)) = running.listening
+        {
+            token.cancel();
+        }
+    }
+
+    /// Ends everything for good and waits for it.
+    pub(super) async fn end(&self, how: Stop) {
+        self.over.store(true, Ordering::Release);
+        self.stop(how).await;
+    }
+
+    fn listen(self: &Arc<Self>, slot: &mut Option<Running>, listener: TcpListener) {
+        let running = slot.get_or_insert_with(|| Running {
+            listening: None,
+            stops: Stops::default(),
+            tasks: TaskTracker::new(),
+        });
+        let stops = running.stops.clone();
+        stops.clone_into(&mut self.stops.lock().unwrap_or_else(PoisonError::into_inner));
+        let token = CancellationToken::new();
+        let accepting =
+            Arc::clone(self).accept(listener, token.clone(), stops, running.tasks.clone());
+        running.listening = Some((token, tokio::spawn(accepting)));
+    }
+
+    async fn accept(
+        self: Arc<Self>,
+        listener: TcpListener,
+        until: CancellationToken,
+        stops: Stops,
+        tasks: TaskTracker,
+    ) {
+        loop {
+            let accepted = tokio::select! {
+                () = until.cancelled() => return,
+                () = stops.kill.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    tasks.spawn(Arc::clone(&self).connection(stream, stops.clone()));
+                }
+                // Out of descriptors: let some connection end first.
+                Err(_) => sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+
+    async fn connection(self: Arc<Self>, stream: TcpStream, stops: Stops) {
+        self.connections.fetch_add(1, Ordering::AcqRel);
+        // Delayed packets would distort measurements; not worth refusing for.
+        let _ = stream.set_nodelay(true);
+        let id = self.world.next_connection();
+        if self.world.player.connection(self.kind).is_some() {
+            stalled(&stops).await;
+            let _ = stream.set_zero_linger();
+        } else if let Some(acceptor) = &self.tls {
+            let accepted = tokio::select! {
+                accepted = timeout(HANDSHAKE, acceptor.accept(stream)) => accepted.ok(),
+                () = stops.kill.cancelled() => None,
+            };
+            if let Some(Ok(stream)) = accepted
+                && stream.get_ref().1.alpn_protocol() == Some(b"h2")
+            {
+                connection::serve(stream, Arc::clone(&self), id, stops).await;
+            }
+        } else {
+            token_connection::serve(stream, Arc::clone(&self), id, stops).await;
+        }
+        self.connections.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+async fn stalled(stops: &Stops) {
+    tokio::select! {
+        () = stops.kill.cancelled() => {}
+        () = stops.drain.cancelled() => {}
+        () = sleep(STALL) => {}
+    }
+}
+
+impl Running {
+    async fn refuse(&mut self) {
+        if let Some((token, task)) = self.listening.take() {
+            token.cancel();
+            // The port is free once the task has dropped the listener.
+            let _ = task.await;
+        }
+    }
+}

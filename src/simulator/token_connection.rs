@@ -1,0 +1,123 @@
+//! One HTTP/1.1 connection to the token server: plain, on loopback, as a
+//! `token_uri` may be.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::{Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, Limited, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+
+use super::connection::{HANDSHAKE, Stops};
+use super::control::{Control, Mode};
+use super::exchange::Reply;
+use super::oauth;
+use super::play::{self, Act, Place};
+use super::script::Body;
+use super::server::Server;
+use super::wire::Wire;
+
+/// An assertion is about a kilobyte.
+const MOST: usize = 64 * 1024;
+
+type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
+
+/// Serves a connection to its end.
+pub(super) async fn serve(stream: TcpStream, server: Arc<Server>, id: u64, stops: Stops) {
+    let control = Arc::new(Control::new(1));
+    let io = TokioIo::new(Wire::plain(stream, Arc::clone(&control)));
+    let killer = Arc::clone(&control);
+    let service = service_fn(move |request| {
+        request_on(Arc::clone(&server), Arc::clone(&control), id, request)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HANDSHAKE)
+        .serve_connection(io, service);
+    let mut connection = std::pin::pin!(connection);
+    let mut draining = false;
+    loop {
+        tokio::select! {
+            // How a client ends a connection is its own affair.
+            _ = connection.as_mut() => return,
+            () = stops.kill.cancelled(), if killer.mode() != Mode::Killed => {
+                killer.set_mode(Mode::Killed);
+            }
+            () = stops.drain.cancelled(), if !draining => {
+                draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+async fn request_on(
+    server: Arc<Server>,
+    control: Arc<Control>,
+    id: u64,
+    request: Request<Incoming>,
+) -> Result<Answer, Infallible> {
+    let (head, body) = request.into_parts();
+    let body = Limited::new(body, MOST)
+        .collect()
+        .await
+        .map(http_body_util::Collected::to_bytes);
+    let body = body.unwrap_or_default();
+    let world = server.world();
+    let mut judged = oauth::judge(world, &head, &body);
+    let plan = play::decide(world, server.kind(), &mut judged);
+    let place = Place {
+        server: server.kind(),
+        connection: id,
+        stream: 0,
+    };
+    play::record(world, &place, head, body, judged);
+    if let Some(delay) = plan.delay {
+        tokio::time::sleep(delay).await;
+    }
+    let reply = match plan.act {
+        Act::Reply(reply) | Act::GoAway { reply, .. } | Act::MaxStreams(_, reply) => reply,
+        Act::Refuse(time, reply) => {
+            server.interrupt(time, false);
+            reply
+        }
+        Act::Hang => return std::future::pending().await,
+        Act::Reset(_) | Act::TcpReset => {
+            control.set_mode(Mode::Killed);
+            return std::future::pending().await;
+        }
+        Act::BlackHole => {
+            control.set_mode(Mode::BlackHole);
+            return std::future::pending().await;
+        }
+        Act::Outage(time) => {
+            server.interrupt(time, true);
+            return std::future::pending().await;
+        }
+    };
+    Ok(response(&reply, plan.body))
+}
+
+fn response(reply: &Reply, body: Body) -> Answer {
+    let bytes = reply.body.clone();
+    let body = match body {
+        Body::Whole => Full::new(bytes).boxed_unsync(),
+        Body::Never => {
+            let never = stream::pending::<Result<Frame<Bytes>, Infallible>>();
+            StreamBody::new(never).boxed_unsync()
+        }
+        Body::After(delay) => StreamBody::new(stream::once(async move {
+            tokio::time::sleep(delay).await;
+            Ok(Frame::data(bytes))
+        }))
+        .boxed_unsync(),
+    };
+    reply.head().map(|()| body)
+}
