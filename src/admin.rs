@@ -22,7 +22,9 @@ pub struct AdminSettings {
 
 impl Default for AdminSettings {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9464)) }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 9464)),
+        }
     }
 }
 
@@ -57,13 +59,23 @@ pub async fn serve(
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .with_state(insight);
-    axum::serve(listener, routes).with_graceful_shutdown(end).await
+    axum::serve(listener, routes)
+        .with_graceful_shutdown(end)
+        .await
 }
 
 async fn ready(State(insight): State<Arc<dyn Insight>>) -> impl IntoResponse {
     let Readiness { ready, hindrances } = insight.readiness();
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let mut text = if ready { "ready\n".to_owned() } else { "not ready\n".to_owned() };
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let mut text = if ready {
+        "ready\n".to_owned()
+    } else {
+        "not ready\n".to_owned()
+    };
     for hindrance in hindrances {
         text.push_str(&hindrance);
         text.push('\n');

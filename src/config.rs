@@ -80,7 +80,11 @@ impl ConfigError {
     /// About one key of a file; the problem says what to do.
     #[must_use]
     pub fn new(file: &Path, key: Option<String>, problem: impl fmt::Display) -> Self {
-        Self { file: file.to_owned(), key, problem: problem.to_string() }
+        Self {
+            file: file.to_owned(),
+            key,
+            problem: problem.to_string(),
+        }
     }
 }
 
@@ -155,7 +159,10 @@ impl Config {
     pub fn restart_needed(&self, running: &Self) -> Vec<&'static str> {
         let tables = |config: &Self| {
             [
-                ("amqp", format!("{:?} {}", config.amqp, config.amqp.url.expose())),
+                (
+                    "amqp",
+                    format!("{:?} {}", config.amqp, config.amqp.url.expose()),
+                ),
                 ("ring", format!("{:?}", config.ring)),
                 ("retry", format!("{:?}", config.retry)),
                 ("apns", format!("{:?}", config.apns)),
@@ -166,7 +173,10 @@ impl Config {
             ]
         };
         let pairs = tables(self).into_iter().zip(tables(running));
-        pairs.filter(|(new, old)| new.1 != old.1).map(|(new, _)| new.0).collect()
+        pairs
+            .filter(|(new, old)| new.1 != old.1)
+            .map(|(new, _)| new.0)
+            .collect()
     }
 
     fn resolve_paths(&mut self, folder: &Path) {
@@ -194,7 +204,9 @@ impl Config {
         self.retry.validate().map_err(whole)?;
         self.tokens.validate().map_err(whole)?;
         self.amqp.validate().map_err(|e| whole(e.to_string()))?;
-        self.apns.validate().map_err(|e| whole(format!("[apns] {e}")))?;
+        self.apns
+            .validate()
+            .map_err(|e| whole(format!("[apns] {e}")))?;
         self.fcm.validate().map_err(|e| whole(e.to_string()))?;
         if self.apps.is_empty() {
             return Err(self.error("apps", "no app; add a table [apps.\"<name in events>\"]"));
@@ -205,7 +217,8 @@ impl Config {
                 return Err(self.error(table, "neither an ios nor an android table; add one"));
             }
             if let Some(ios) = &app.ios {
-                ios.validate().map_err(|e| self.error(format!("{table}.ios"), e))?;
+                ios.validate()
+                    .map_err(|e| self.error(format!("{table}.ios"), e))?;
             }
         }
         Ok(())
@@ -231,8 +244,11 @@ service_account_file = "sa.json"
 "#;
 
     fn parse(text: &str) -> Result<Config, String> {
-        Config::parse(&format!("{text}\n{APP}"), Path::new("/etc/ringpush/ringpush.toml"))
-            .map_err(|error| error.to_string())
+        Config::parse(
+            &format!("{text}\n{APP}"),
+            Path::new("/etc/ringpush/ringpush.toml"),
+        )
+        .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -251,13 +267,22 @@ service_account_file = "sa.json"
             ("[amqp]\nprefech = 3", "amqp.prefech: unknown field"),
             ("[amqp]\nprefetch = \"many\"", "amqp.prefetch: invalid type"),
             ("[ring]\nttl = \"soon\"", "ring.ttl: "),
-            ("[ring]\nttl = \"500s\"", "ring.max_ttl: must not be shorter"),
-            ("[tokens]\nbrake_share = 3", "tokens.brake_share: must be above 0"),
+            (
+                "[ring]\nttl = \"500s\"",
+                "ring.max_ttl: must not be shorter",
+            ),
+            (
+                "[tokens]\nbrake_share = 3",
+                "tokens.brake_share: must be above 0",
+            ),
             ("[nonsense]", "nonsense: unknown field"),
             ("[amqp", "TOML parse error at line 1"),
         ] {
             let error = parse(text).unwrap_err();
-            assert!(error.starts_with("/etc/ringpush/ringpush.toml: "), "{error}");
+            assert!(
+                error.starts_with("/etc/ringpush/ringpush.toml: "),
+                "{error}"
+            );
             assert!(error.contains(wanted), "{wanted} is not in: {error}");
         }
     }
@@ -272,6 +297,11 @@ service_account_file = "sa.json"
     #[test]
     fn an_app_without_a_platform_is_refused() {
         let error = Config::parse("[apps.\"a.b\"]\nprofile = \"x\"", Path::new("c.toml"));
-        assert!(error.unwrap_err().to_string().starts_with("c.toml: apps.\"a.b\": neither"));
+        assert!(
+            error
+                .unwrap_err()
+                .to_string()
+                .starts_with("c.toml: apps.\"a.b\": neither")
+        );
     }
 }

@@ -1,1 +1,7 @@
-fn main() {}
+//! The command `ringpush`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ringpush::cli::main()
+}

@@ -67,7 +67,9 @@ impl Telemetry {
             LogFormat::Text => layer.boxed(),
             LogFormat::Json => layer.json().flatten_event(true).boxed(),
         };
-        tracing_subscriber::registry().with(layer.with_filter(filter)).try_init()?;
+        tracing_subscriber::registry()
+            .with(layer.with_filter(filter))
+            .try_init()?;
         Ok(Self { filter: handle })
     }
 
@@ -90,7 +92,9 @@ fn targets(level: LogLevel) -> Targets {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    Targets::new().with_default(own.min(LevelFilter::WARN)).with_target("ringpush", own)
+    Targets::new()
+        .with_default(own.min(LevelFilter::WARN))
+        .with_target("ringpush", own)
 }
 
 #[cfg(test)]

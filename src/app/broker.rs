@@ -42,7 +42,10 @@ pub async fn run_on_broker(
         app.close().await;
         return Err(error.into());
     }
-    tracing::info!(in_flight = worker.under_way(), "stopping: no more messages are taken");
+    tracing::info!(
+        in_flight = worker.under_way(),
+        "stopping: no more messages are taken"
+    );
     worker.stop_taking();
     let ended = tokio::select! {
         drained = timeout(grace, worker.drained()) => {
@@ -107,7 +110,9 @@ pub(super) async fn listen(config: &Config) -> anyhow::Result<TcpListener> {
     let address = config.admin.listen;
     TcpListener::bind(address).await.map_err(|error| {
         let cure = "choose a free address and port (port 0 takes any)";
-        config.error("admin.listen", format!("{address}: {error}; {cure}")).into()
+        config
+            .error("admin.listen", format!("{address}: {error}; {cure}"))
+            .into()
     })
 }
 

@@ -81,7 +81,10 @@ pub struct Lanes {
 
 impl Lanes {
     pub(super) fn clients(&self) -> Vec<Client> {
-        self.built.values().flat_map(|built| built.clients.iter().cloned()).collect()
+        self.built
+            .values()
+            .flat_map(|built| built.clients.iter().cloned())
+            .collect()
     }
 
     /// The clients that `other` does without.
@@ -99,10 +102,18 @@ impl Lanes {
                 Client::Fcm(client) => client.expires_at(),
                 Client::Apns(_) => None,
             });
-            let Some(expires) = built.expires.or(token) else { continue };
-            let labels = CredentialLabels { app: app.clone(), platform };
+            let Some(expires) = built.expires.or(token) else {
+                continue;
+            };
+            let labels = CredentialLabels {
+                app: app.clone(),
+                platform,
+            };
             let left = (expires.millis() - now.millis()) / 1000;
-            metrics.credential_expiry_seconds.get_or_create(&labels).set(left);
+            metrics
+                .credential_expiry_seconds
+                .get_or_create(&labels)
+                .set(left);
         }
     }
 }
@@ -147,7 +158,14 @@ impl Workshop {
             let ios = self.ios(config, name, app, before, &mut lanes)?;
             let android = self.android(config, name, app, before, &mut lanes)?;
             let profile = Arc::from(app.profile.as_str());
-            apps.insert(Arc::from(name.as_str()), App { profile, ios, android });
+            apps.insert(
+                Arc::from(name.as_str()),
+                App {
+                    profile,
+                    ios,
+                    android,
+                },
+            );
         }
         Ok((lanes, Routes { apps, profiles }))
     }
@@ -162,9 +180,13 @@ impl Workshop {
     ) -> Result<Option<Arc<IosRoutes>>, ConfigError> {
         let Some(ios) = &app.ios else { return Ok(None) };
         let table = || format!("apps.\"{name}\".ios");
-        let credentials = apns::Credentials::load(ios, &self.signers)
-            .map_err(|e| config.error(table(), e))?;
-        let files = [&ios.key_file, &ios.certificate_file, &ios.certificate_password_file];
+        let credentials =
+            apns::Credentials::load(ios, &self.signers).map_err(|e| config.error(table(), e))?;
+        let files = [
+            &ios.key_file,
+            &ios.certificate_file,
+            &ios.certificate_password_file,
+        ];
         let fingerprint = fingerprint(
             (&ios.bundle_id, &ios.team_id, &ios.key_id),
             files.into_iter().flatten().map(AsRef::as_ref),
@@ -174,8 +196,12 @@ impl Workshop {
             Some(built) => built,
             None => {
                 let expires = credentials.expires();
-                let mut built =
-                    Built { fingerprint, clients: Vec::new(), routes: Vec::new(), expires };
+                let mut built = Built {
+                    fingerprint,
+                    clients: Vec::new(),
+                    routes: Vec::new(),
+                    expires,
+                };
                 for environment in [Environment::Production, Environment::Sandbox] {
                     let client = self
                         .apns(config, &ios.bundle_id, &credentials, environment)
@@ -193,7 +219,9 @@ impl Workshop {
                 built
             }
         };
-        let [production, sandbox] = &built.routes[..] else { return Ok(None) };
+        let [production, sandbox] = &built.routes[..] else {
+            return Ok(None);
+        };
         let routes = IosRoutes {
             environment: ios.environment.into(),
             cancel: ios.cancel,
@@ -234,7 +262,9 @@ impl Workshop {
         before: Option<&Lanes>,
         lanes: &mut Lanes,
     ) -> Result<Option<Arc<Route>>, ConfigError> {
-        let Some(android) = &app.android else { return Ok(None) };
+        let Some(android) = &app.android else {
+            return Ok(None);
+        };
         let table = || format!("apps.\"{name}\".android");
         let file = &android.service_account_file;
         let account = fcm::ServiceAccount::load(file, android.project_id.as_deref())
@@ -248,13 +278,21 @@ impl Workshop {
                 let client = fcm::Client::new(&config.fcm, &account, tokens, &self.metrics)
                     .map_err(|e| config.error(table(), e))?;
                 let client = Arc::new(client);
-                let labels =
-                    LaneLabels { app: name.to_owned(), platform: "android", environment: "" };
+                let labels = LaneLabels {
+                    app: name.to_owned(),
+                    platform: "android",
+                    environment: "",
+                };
                 let budget = self.budget(account.project_id(), config.fcm.in_flight);
                 let push = Arc::clone(&client) as Arc<dyn PushClient>;
                 let route = self.route(config, labels, push, budget);
                 let clients = vec![Client::Fcm(client)];
-                Built { fingerprint, clients, routes: vec![route], expires: None }
+                Built {
+                    fingerprint,
+                    clients,
+                    routes: vec![route],
+                    expires: None,
+                }
             }
         };
         let route = built.routes.first().cloned();
@@ -288,8 +326,16 @@ impl Workshop {
     }
 }
 
-fn unchanged(before: Option<&Lanes>, key: &(String, &'static str), fingerprint: u64) -> Option<Built> {
-    before?.built.get(key).filter(|built| built.fingerprint == fingerprint).cloned()
+fn unchanged(
+    before: Option<&Lanes>,
+    key: &(String, &'static str),
+    fingerprint: u64,
+) -> Option<Built> {
+    before?
+        .built
+        .get(key)
+        .filter(|built| built.fingerprint == fingerprint)
+        .cloned()
 }
 
 /// Tells two sets of credentials apart, by settings and by content of files.
@@ -308,10 +354,15 @@ fn fingerprint<'a>(settings: impl Hash, files: impl IntoIterator<Item = &'a Path
 /// examples.
 fn profiles(config: &Config) -> Result<Profiles, ConfigError> {
     let mut profiles = Profiles::built_in().map_err(|e| config.error("profiles", e))?;
-    let Some(dir) = &config.profiles.dir else { return Ok(profiles) };
+    let Some(dir) = &config.profiles.dir else {
+        return Ok(profiles);
+    };
     let unreadable = |error: std::io::Error| {
         let cure = "name a folder of .json files, or remove the key";
-        config.error("profiles.dir", format!("{}: {error}; {cure}", dir.display()))
+        config.error(
+            "profiles.dir",
+            format!("{}: {error}; {cure}", dir.display()),
+        )
     };
     for entry in std::fs::read_dir(dir).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();

@@ -137,7 +137,9 @@ async fn read_events(
         if body.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
-        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { break };
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
+            break;
+        };
         let (app, dead) = (Arc::clone(app), dead.clone());
         tracker.spawn(async move {
             let delivery = Delivery {
@@ -147,7 +149,10 @@ async fn read_events(
                 trace: Arc::default(),
             };
             if let Verdict::Dead(error) = handle_whole(app.dispatcher(), delivery).await {
-                let _ = dead.send(Line::Dead { line: number, error: error.to_string() });
+                let _ = dead.send(Line::Dead {
+                    line: number,
+                    error: error.to_string(),
+                });
             }
             drop(permit);
         });
@@ -160,7 +165,10 @@ async fn read_events(
 async fn read_line(input: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<Option<Bytes>> {
     let limit = MAX_BODY as u64 + 2;
     let mut line = Vec::new();
-    let read = (&mut *input).take(limit).read_until(b'\n', &mut line).await?;
+    let read = (&mut *input)
+        .take(limit)
+        .read_until(b'\n', &mut line)
+        .await?;
     if read == 0 {
         return Ok(None);
     }

@@ -1,7 +1,7 @@
 //! The composition root: builds everything once, runs it, drains it.
 
-mod build;
 mod broker;
+mod build;
 mod lines;
 mod readiness;
 
@@ -22,7 +22,7 @@ use crate::metrics::Metrics;
 pub use broker::run_on_broker;
 pub use build::Lanes;
 use build::{Client, Workshop};
-pub use lines::{LineOutcomes, run_on_lines};
+pub use lines::{Line, LineOutcomes, run_on_lines};
 pub use readiness::AppInsight;
 
 /// How long the connections may take to come up before the first message is
@@ -132,7 +132,10 @@ impl App {
     }
 
     fn lanes(&self) -> Lanes {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn routes(&self) -> Vec<Arc<Route>> {

@@ -48,7 +48,10 @@ impl Insight for AppInsight {
                 )),
             }
         }
-        Readiness { ready: connected && can_send, hindrances }
+        Readiness {
+            ready: connected && can_send,
+            hindrances,
+        }
     }
 
     fn metrics(&self) -> String {

@@ -1,3 +1,98 @@
 //! The commands, one file each.
 
+pub mod demo;
+pub mod enqueue;
+mod fresh;
+pub mod run;
 pub mod simulate;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::amqp::AmqpError;
+use crate::config::ConfigError;
+
+/// Done.
+pub const DONE: u8 = 0;
+/// Failed.
+pub const FAILED: u8 = 1;
+/// Wrong usage or configuration; what clap ends with as well.
+pub const USAGE: u8 = 2;
+
+/// Makes phones ring: call events from `RabbitMQ` become `PushKit` `VoIP` pushes
+/// and high-priority FCM data messages.
+#[derive(Debug, Parser)]
+#[command(name = "ringpush", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Args),
+    Demo(demo::Args),
+    Simulate(simulate::Args),
+    Enqueue(enqueue::Args),
+}
+
+/// Where the configuration is, for every command that needs one.
+#[derive(Debug, clap::Args)]
+pub struct ConfigArgs {
+    /// The configuration file.
+    #[arg(
+        long,
+        short,
+        value_name = "FILE",
+        env = "RINGPUSH_CONFIG",
+        default_value = "config/ringpush.toml"
+    )]
+    pub config: PathBuf,
+}
+
+/// Runs the command that the arguments name.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // The one TLS provider of every library in here.
+    if rustls::crypto::ring::default_provider()
+        .install_default()
+        .is_err()
+    {
+        return complain(&anyhow::anyhow!("TLS was set up twice"));
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&anyhow::Error::new(error)),
+    };
+    let done = runtime.block_on(async {
+        match cli.command {
+            Command::Run(args) => run::run(args).await,
+            Command::Demo(args) => demo::run(args).await,
+            Command::Simulate(args) => simulate::run(args).await.map(|()| DONE),
+            Command::Enqueue(args) => enqueue::run(args).await,
+        }
+    });
+    // Blocked reads of standard input must not keep the process.
+    runtime.shutdown_background();
+    done.map_or_else(|error| complain(&error), ExitCode::from)
+}
+
+/// Says what went wrong and ends with the status that belongs to it.
+fn complain(error: &anyhow::Error) -> ExitCode {
+    // If even this cannot be written there is nobody to tell.
+    let _ = writeln!(std::io::stderr().lock(), "ringpush: {error:#}");
+    let configuration = error.chain().any(|cause| {
+        cause.is::<ConfigError>()
+            || cause
+                .downcast_ref::<AmqpError>()
+                .is_some_and(AmqpError::is_configuration)
+    });
+    ExitCode::from(if configuration { USAGE } else { FAILED })
+}

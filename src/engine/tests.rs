@@ -202,7 +202,9 @@ async fn without_an_access_token_a_ring_waits_for_one_to_its_deadline_and_counts
         ) -> futures_util::future::BoxFuture<'a, Answer> {
             Box::pin(async {
                 sleep(Duration::from_secs(1)).await;
-                Answer::new(Class::NoCredential).because("oauth_unavailable").unstarted()
+                Answer::new(Class::NoCredential)
+                    .because("oauth_unavailable")
+                    .unstarted()
             })
         }
         fn hindrance(&self) -> Option<String> {

@@ -1,0 +1,400 @@
+//! `ringpush demo`: the main job without accounts and without a broker.
+
+use std::io::{IsTerminal as _, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::fresh::moved;
+use super::{DONE, FAILED};
+use crate::app::{App, Line, LineOutcomes};
+use crate::call::event::{PartNumber, Platform};
+use crate::call::outcome::{PushOutcome, PushResult, Report, ReportBody};
+use crate::call::time::Timestamp;
+use crate::config::Config;
+use crate::engine::deadline::wall_clock;
+use crate::engine::delivery::{Delivery, Source, Verdict};
+use crate::engine::dispatch::handle_whole;
+use crate::metrics::Metrics;
+use crate::simulator::{Options, Record, Script, ServerKind, Simulator};
+
+/// Everything in one process: example calls, the worker's own code, and
+/// simulators of Apple's and Google's services. No accounts, no broker.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// One JSON object per phone instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The moment that the example events are written for.
+const EXAMPLES_AT: &str = "2026-09-21T14:13:20Z";
+
+/// Title and event, in the order in which they are sent.
+const EVENTS: [(&str, &str); 8] = [
+    (
+        "A video call on the Amazon Chime SDK",
+        include_str!("../../fixtures/events/01-chime-video.json"),
+    ),
+    (
+        "An audio call of a CometChat app",
+        include_str!("../../fixtures/events/02-cometchat-audio.json"),
+    ),
+    (
+        "Every phone of one person",
+        include_str!("../../fixtures/events/03-every-device-of-one-person.json"),
+    ),
+    (
+        "Two of four tokens are dead",
+        include_str!("../../fixtures/events/04-dead-token.json"),
+    ),
+    (
+        "The provider stumbles once",
+        include_str!("../../fixtures/events/05-provider-stumbles-once.json"),
+    ),
+    (
+        "The caller hangs up before the ring comes",
+        include_str!("../../fixtures/events/06-cancelled-before-it-rang.cancel.json"),
+    ),
+    (
+        "... and here is that ring",
+        include_str!("../../fixtures/events/07-cancelled-before-it-rang.ring.json"),
+    ),
+    (
+        "A ring that came too late",
+        include_str!("../../fixtures/events/08-too-late.json"),
+    ),
+];
+
+/// What the simulators do with tokens that begin in a certain way.
+const SCRIPT: &str = r#"
+[[rule]]
+server = "apns"
+token_prefix = "dead"
+then = { status = 410, reason = "Unregistered" }
+
+[[rule]]
+server = "fcm"
+token_prefix = "dead"
+then = { status = 404, reason = "UNREGISTERED" }
+
+[[rule]]
+server = "apns"
+token_prefix = "503"
+steps = [{ status = 503, reason = "ServiceUnavailable" }]
+
+[[rule]]
+server = "fcm"
+token_prefix = "503"
+steps = [{ status = 503, reason = "UNAVAILABLE" }]
+"#;
+
+/// Plays all events and ends.
+///
+/// # Errors
+/// The simulators cannot be started.
+pub async fn run(args: Args) -> anyhow::Result<u8> {
+    let started = Instant::now();
+    let stage = Stage::build().await?;
+    let output = std::io::stdout();
+    let mut show = Show {
+        json: args.json,
+        color: output.is_terminal() && no_color_unset(),
+        output,
+    };
+    show.opening(started.elapsed())?;
+    let mut all_as_expected = true;
+    let mut results = Vec::new();
+    for (title, event) in EVENTS {
+        let phones = stage.play(event).await?;
+        show.call(title, &phones)?;
+        all_as_expected &= !phones.is_empty() || event.contains("\"cancel\"");
+        results.extend(phones.iter().map(|phone| phone.outcome.result));
+    }
+    show.closing(&results, started.elapsed())?;
+    stage.app.close().await;
+    Ok(if all_as_expected { DONE } else { FAILED })
+}
+
+fn no_color_unset() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Simulators and a worker that sends to them.
+struct Stage {
+    simulator: Simulator,
+    app: Arc<App>,
+    reports: tokio::sync::Mutex<mpsc::UnboundedReceiver<Line>>,
+    // Keys are in here; it goes with the demo.
+    _dir: tempfile::TempDir,
+}
+
+/// What became of a push, and every request that was made for it.
+struct Phone {
+    outcome: PushOutcome,
+    requests: Vec<Arc<Record>>,
+}
+
+impl Stage {
+    async fn build() -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir().context("no temporary folder for the keys")?;
+        let script = Script::from_toml(SCRIPT)?;
+        let simulator = Simulator::start(Options {
+            script,
+            ..Options::default()
+        })
+        .await?;
+        let files = simulator.write_files(dir.path())?;
+        let config = load(&files.config)?;
+        let (outcomes, reports) = LineOutcomes::channel();
+        let app = App::new(config, Arc::new(outcomes), Metrics::default())?;
+        app.warm().await;
+        Ok(Self {
+            simulator,
+            app,
+            reports: tokio::sync::Mutex::new(reports),
+            _dir: dir,
+        })
+    }
+
+    /// Sends one event through the worker and gathers what came of it.
+    async fn play(&self, event: &str) -> anyhow::Result<Vec<Phone>> {
+        let written = Timestamp::parse(EXAMPLES_AT).map_or(0, Timestamp::millis);
+        let event = moved(
+            serde_json::from_str(event)?,
+            wall_clock().millis() - written,
+        );
+        let delivery = Delivery {
+            body: event.to_string().into(),
+            source: Source::Calls,
+            part: PartNumber::WHOLE,
+            trace: Arc::default(),
+        };
+        let mut reports = self.reports.lock().await;
+        let handling = handle_whole(self.app.dispatcher(), delivery);
+        tokio::pin!(handling);
+        let mut outcomes = Vec::new();
+        loop {
+            tokio::select! {
+                biased;
+                Some(line) = reports.recv() => outcomes.extend(taken(line)),
+                verdict = &mut handling => {
+                    if let Verdict::Dead(error) = verdict {
+                        anyhow::bail!("an example event is broken: {error}");
+                    }
+                    break;
+                }
+            }
+        }
+        let mut phones: Vec<Phone> = outcomes
+            .into_iter()
+            .map(|outcome| Phone {
+                requests: self.requests(&event, &outcome),
+                outcome,
+            })
+            .collect();
+        phones.sort_by(|a, b| a.outcome.platform.cmp(&b.outcome.platform));
+        Ok(phones)
+    }
+
+    /// What the simulators saw of a push.
+    fn requests(&self, event: &Value, outcome: &PushOutcome) -> Vec<Arc<Record>> {
+        let devices = event["devices"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        let device = devices
+            .iter()
+            .find(|device| device["id"].as_str() == outcome.device_id.as_deref());
+        let Some(token) = device.and_then(|device| device["token"].as_str()) else {
+            return Vec::new();
+        };
+        let mut requests = self.simulator.record().pushes();
+        requests.retain(|request| request.token.as_deref() == Some(token));
+        requests
+    }
+}
+
+fn load(file: &Path) -> anyhow::Result<Config> {
+    Ok(Config::load(file)?)
+}
+
+/// Confirms a report and keeps it if it is about a push.
+fn taken(line: Line) -> Option<PushOutcome> {
+    let Line::Report(Report { body, .. }, safe) = line else {
+        return None;
+    };
+    // The worker waits for this before it is done with the event.
+    let _ = safe.send(());
+    match body {
+        ReportBody::Push(outcome) => Some(outcome),
+        ReportBody::Token(_) | ReportBody::Unreachable(_) => None,
+    }
+}
+
+/// How it is told.
+struct Show {
+    json: bool,
+    color: bool,
+    output: std::io::Stdout,
+}
+
+impl Show {
+    fn opening(&mut self, took: Duration) -> std::io::Result<()> {
+        if self.json {
+            return Ok(());
+        }
+        writeln!(
+            self.output,
+            "ringpush demo: example calls through the worker's own code, to simulators of\n\
+             APNs and FCM on loopback (TLS, HTTP/2, signatures; up in {} ms)\n",
+            took.as_millis()
+        )
+    }
+
+    fn call(&mut self, title: &str, phones: &[Phone]) -> std::io::Result<()> {
+        if !self.json {
+            writeln!(self.output, "{title}")?;
+            if phones.is_empty() {
+                writeln!(
+                    self.output,
+                    "  nothing is sent: the worker keeps it for rings to come"
+                )?;
+            }
+        }
+        for phone in phones {
+            if self.json {
+                writeln!(self.output, "{}", as_json(title, phone))?;
+            } else {
+                self.phone(phone)?;
+            }
+        }
+        if self.json {
+            Ok(())
+        } else {
+            writeln!(self.output)
+        }
+    }
+
+    fn phone(&mut self, phone: &Phone) -> std::io::Result<()> {
+        let outcome = &phone.outcome;
+        let (color, word) = in_words(outcome.result);
+        let word = if self.color {
+            format!("\x1b[{color}m{word:<13}\x1b[0m")
+        } else {
+            format!("{word:<13}")
+        };
+        let device = outcome.device_id.as_deref().unwrap_or("-");
+        let platform = name(outcome.platform);
+        let ms = outcome.push_ms;
+        writeln!(
+            self.output,
+            "  {device:<17} {platform:<8} {word} after {ms} ms"
+        )?;
+        match phone.requests.first() {
+            Some(request) => writeln!(self.output, "    sent      {}", sent(request))?,
+            None => {
+                let reason = outcome.reason.as_deref().unwrap_or("-");
+                writeln!(self.output, "    not sent  {reason}")?;
+            }
+        }
+        for request in &phone.requests {
+            writeln!(self.output, "    answered  {}", answered(request))?;
+        }
+        Ok(())
+    }
+
+    fn closing(&mut self, results: &[PushResult], took: Duration) -> std::io::Result<()> {
+        if self.json {
+            return Ok(());
+        }
+        let count = |wanted| results.iter().filter(|result| **result == wanted).count();
+        writeln!(
+            self.output,
+            "{} pushes: {} ring, {} dead tokens reported, {} cancelled in time, {} too late.\n\
+             {:.1} s. Next: README.md, or `ringpush simulate` to send your own.",
+            results.len(),
+            count(PushResult::Accepted),
+            count(PushResult::DeadToken),
+            count(PushResult::Cancelled),
+            count(PushResult::Expired),
+            took.as_secs_f32()
+        )
+    }
+}
+
+/// ANSI color and words.
+const fn in_words(result: PushResult) -> (&'static str, &'static str) {
+    match result {
+        PushResult::Accepted => ("32", "RINGS"),
+        PushResult::DeadToken => ("31", "dead token"),
+        PushResult::SuspectToken => ("33", "suspect token"),
+        PushResult::Rejected => ("31", "rejected"),
+        PushResult::CredentialFault => ("31", "wrong key"),
+        PushResult::Expired => ("33", "too late"),
+        PushResult::Cancelled => ("36", "cancelled"),
+    }
+}
+
+const fn name(platform: Platform) -> &'static str {
+    match platform {
+        Platform::Ios => "iOS",
+        Platform::Android => "Android",
+        Platform::Unknown => "unknown",
+    }
+}
+
+/// A request in a line.
+fn sent(request: &Record) -> String {
+    let bytes = request.body.len();
+    match request.server {
+        ServerKind::ApnsProduction | ServerKind::ApnsSandbox => {
+            let header = |name| request.header(name).unwrap_or("-");
+            let (kind, topic) = (header("apns-push-type"), header("apns-topic"));
+            let priority = header("apns-priority");
+            format!("{kind} push, {topic}, priority {priority}, {bytes} bytes")
+        }
+        ServerKind::Fcm | ServerKind::Oauth => {
+            let body = request.json().unwrap_or_default();
+            let android = &body["message"]["android"];
+            let text = |key: &str| android[key].as_str().unwrap_or("-").to_owned();
+            format!(
+                "data message, priority {}, ttl {}, {bytes} bytes",
+                text("priority"),
+                text("ttl")
+            )
+        }
+    }
+}
+
+/// An answer in a line.
+fn answered(request: &Record) -> String {
+    let answer = &request.answer;
+    let status = answer
+        .status
+        .map_or_else(|| "nothing".to_owned(), |status| status.to_string());
+    match &answer.reason {
+        Some(reason) => format!("{status} {reason}"),
+        None => status,
+    }
+}
+
+fn as_json(title: &str, phone: &Phone) -> Value {
+    let outcome = &phone.outcome;
+    json!({
+        "example": title,
+        "call_id": outcome.call_id,
+        "device_id": outcome.device_id,
+        "platform": outcome.platform,
+        "sent": phone.requests.first().map(|request| sent(request)),
+        "answers": phone.requests.iter().map(|request| answered(request)).collect::<Vec<_>>(),
+        "result": outcome.result,
+        "reason": outcome.reason,
+        "attempts": outcome.attempts,
+        "push_ms": outcome.push_ms,
+    })
+}

@@ -1,0 +1,51 @@
+//! `ringpush run`: the worker.
+
+use std::time::Duration;
+
+use tokio::io::BufReader;
+
+use super::{ConfigArgs, DONE, FAILED};
+use crate::app::{Ended, run_on_broker, run_on_lines};
+use crate::config::Config;
+use crate::telemetry::Telemetry;
+
+/// The worker: takes events from the broker and makes phones ring.
+///
+/// SIGTERM or SIGINT: takes no more messages and finishes what is in flight; a
+/// second one ends it at once. SIGHUP: reads configuration, keys and profiles
+/// again.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  ringpush run --config /etc/ringpush/ringpush.toml\n  \
+                        ringpush run --config sim/ringpush.toml --stdin < events.jsonl"
+)]
+pub struct Args {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Takes events as JSON lines from standard input and writes outcomes as
+    /// JSON lines to standard output; needs no broker.
+    #[arg(long)]
+    stdin: bool,
+    /// How long what is in flight may take to finish after a signal.
+    #[arg(long, value_name = "TIME", default_value = "25s", value_parser = humantime::parse_duration)]
+    grace: Duration,
+}
+
+/// Runs until a signal, or until standard input ends.
+///
+/// # Errors
+/// What cannot be used or fails, with its cure.
+pub async fn run(args: Args) -> anyhow::Result<u8> {
+    let config = Config::load(&args.config.config)?;
+    let telemetry = Telemetry::start(config.log)?;
+    let ended = if args.stdin {
+        let input = BufReader::new(tokio::io::stdin());
+        run_on_lines(config, args.grace, &telemetry, input, tokio::io::stdout()).await?
+    } else {
+        run_on_broker(config, args.grace, &telemetry).await?
+    };
+    Ok(match ended {
+        Ended::Drained => DONE,
+        Ended::AtOnce => FAILED,
+    })
+}
