@@ -299,6 +299,7 @@ async fn a_dead_connection_is_found_by_ping_and_not_by_a_ring() {
     let mut setup = Setup::default();
     setup.tuning.liveness = super::super::connection::Liveness {
         interval: Duration::from_millis(100),
+        stale: Duration::from_secs(60),
         silence: Duration::from_millis(200),
         timeout: Duration::from_secs(1),
     };
@@ -313,6 +314,30 @@ async fn a_dead_connection_is_found_by_ping_and_not_by_a_ring() {
     eventually("the dead one is given up", || client.status().suspect == 0).await;
     assert_eq!(push(&client).await.class, Class::Accepted);
     assert_eq!(server.seen()[0].connection, 1);
+}
+
+#[tokio::test]
+async fn a_push_after_a_silence_takes_a_ping_along_and_doubt_comes_before_its_timeout() {
+    let server = Server::start(100, accept).await;
+    let mut setup = Setup::default();
+    setup.tuning.liveness.stale = Duration::from_millis(50);
+    setup.tuning.liveness.silence = Duration::from_millis(100);
+    let client = setup.warm(&server).await;
+    sleep(Duration::from_millis(100)).await;
+    server.tell(0, Command::Freeze);
+    let spare = async {
+        eventually("a spare", || {
+            let status = client.status();
+            (status.ready, status.suspect) == (1, 1)
+        })
+        .await;
+        let answer = push(&client).await;
+        server.tell(0, Command::Thaw);
+        answer
+    };
+    let (late, swift) = tokio::join!(push(&client), spare);
+    assert_eq!(swift.class, Class::Accepted);
+    assert_eq!(late.class, Class::Accepted, "it is waited for all the same");
 }
 
 #[tokio::test]

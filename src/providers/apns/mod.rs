@@ -1,7 +1,7 @@
 //! `APNs`: `PushKit` `VoIP` pushes over HTTP/2.
 //!
 //! - [`client`]: one attempt at one push, and what its answer teaches;
-//! - `pool`: warm connections, which one takes a push, which are replaced;
+//! - `pool`: warm connections, which one takes a push; `supervisor` replaces them;
 //!   `connection` drives one and watches over it, `link` is what is known of
 //!   it, `connect` opens it, `watched` counts what it reads;
 //! - [`signer`]: provider tokens; [`credentials`] and [`certificate`]: files;
@@ -27,6 +27,7 @@ mod pool;
 pub mod reason;
 pub mod settings;
 pub mod signer;
+mod supervisor;
 #[cfg(test)]
 mod testing;
 mod watched;
