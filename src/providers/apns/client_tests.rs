@@ -1,6 +1,8 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use http::header::AUTHORIZATION;
+use http::{Method, Request};
 use rustls::server::WebPkiClientVerifier;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -15,6 +17,7 @@ use super::super::testing::{
     server_tls, stream_limit,
 };
 use super::*;
+use crate::call::push::PushKind;
 use crate::call::secret::Secret;
 use crate::call::time::Timestamp;
 use crate::metrics::ConnectionLabels;
@@ -606,34 +609,4 @@ async fn a_certificate_is_shown_in_tls_and_no_token_is_sent() {
     let (answer, (request, _)) = tokio::join!(push(&client), first_request(listener, config));
     assert_eq!(answer.class, Class::Accepted);
     assert!(!request.headers().contains_key(AUTHORIZATION));
-}
-
-#[tokio::test]
-async fn a_background_push_goes_to_the_app_and_not_to_its_calls() {
-    let (_, ca) = server_tls();
-    let client = Setup::default().client(1, &ca);
-    let payload = Payload::Ios(Bytes::from_static(b"{}"));
-    let token = Secret::from(TOKEN);
-    let attempt = Attempt {
-        id: Uuid::nil(),
-        kind: PushKind::Background,
-        token: &token,
-        payload: &payload,
-        deadline: Timestamp::from_millis(-5),
-        time_left: LONG,
-    };
-    let request = client.request(&attempt, &path(TOKEN).unwrap(), None);
-    let header = |name: &str| request.headers()[name].to_str().unwrap();
-    assert_eq!(header("apns-push-type"), "background");
-    assert_eq!(header("apns-topic"), "com.example.calls");
-    assert_eq!(header("apns-priority"), "5");
-    assert_eq!(header("apns-expiration"), "0");
-}
-
-#[test]
-fn only_what_is_safe_stands_in_a_path() {
-    assert_eq!(path("0aF9").unwrap(), "/3/device/0aF9");
-    for bad in ["", "ab/cd", "ab?c", "ab cd", "ä", "..", "ab%20"] {
-        assert!(path(bad).is_none(), "{bad}");
-    }
 }
