@@ -213,7 +213,8 @@ impl Client {
     }
 
     /// A new token, and connections that have never carried the refused one:
-    /// those that have were seen to go on refusing.
+    /// those that have were seen to go on refusing. If the signer keeps its
+    /// token (Apple's 20 minutes), a fresh connection is all there is to try.
     fn renew(&self, exchange: &Exchange) {
         exchange.slot.link().retire();
         let (Some(signer), Some(stale)) = (self.credentials.signer(), &exchange.authorization)

@@ -11,7 +11,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::super::certificate;
 use super::super::pool::Tuning;
-use super::super::signer::Signers;
+use super::super::signer::{self, Signers};
 use super::super::testing::{
     Command, INTERNAL_ERROR, NO_ERROR, REFUSED_STREAM, Seen, Server, answer, goaway, head, reset,
     server_tls, stream_limit,
@@ -459,6 +459,40 @@ async fn a_stale_credential_is_never_tried_twice_on_one_connection() {
         assert_eq!(push(&client).await.class, Class::Accepted, "{reason}");
         assert_eq!(server.accepted(), 2 * connections.min(2), "{reason}");
     }
+}
+
+#[tokio::test]
+async fn a_token_that_apple_takes_for_expired_is_renewed_once_and_on_fresh_connections() {
+    let server = Server::start(100, |seen| {
+        if seen.connection < 2 {
+            Some(answer(
+                seen.stream,
+                403,
+                r#"{"reason":"ExpiredProviderToken"}"#,
+            ))
+        } else {
+            accept(seen)
+        }
+    })
+    .await;
+    let old = signer::tests::signed_ago(Duration::from_secs(30 * 60));
+    let setup = Setup {
+        connections: 2,
+        credentials: Credentials::Key(Arc::new(old)),
+        ..Setup::default()
+    };
+    let client = setup.warm(&server).await;
+    let signer = client.credentials().signer().unwrap();
+    let refused = signer.header();
+    let (one, two) = tokio::join!(push(&client), push(&client));
+    assert_eq!(one.class, Class::StaleCredential);
+    assert_eq!(two.class, Class::StaleCredential);
+    let renewed = signer.header();
+    assert_ne!(renewed, refused);
+    // The other connection had carried the old token as well.
+    assert_eq!(push(&client).await.class, Class::Accepted);
+    assert_eq!(push(&client).await.class, Class::Accepted);
+    assert_eq!(signer.header(), renewed, "signed more than once");
 }
 
 #[tokio::test]

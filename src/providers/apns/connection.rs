@@ -143,7 +143,7 @@ impl Driver {
             why = self.watch() => why,
             () = cancel.cancelled() => self.say_goodbye().await,
         };
-        debug!(host_error = %why, "APNs connection ended");
+        debug!(%why, "APNs connection ended");
         self.link.close(why);
     }
 
