@@ -220,6 +220,44 @@ async fn after_a_goaway_what_was_processed_finishes_and_the_rest_is_repeatable()
     assert_eq!(first.class, Class::Accepted);
 }
 
+/// Real threads, because this is where the pool and its drivers could race.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_push_is_lost_while_one_connection_after_the_other_goes_away() {
+    const EACH: usize = 50;
+    let server = Server::start(100, |seen| {
+        Some(match seen.nth + 1 {
+            EACH => [answer(seen.stream, 200, ""), goaway(seen.stream, NO_ERROR)].concat(),
+            // Above the last stream of the GOAWAY: not looked at.
+            after if after > EACH => Vec::new(),
+            _ => answer(seen.stream, 200, ""),
+        })
+    })
+    .await;
+    let setup = Setup {
+        connections: 2,
+        ..Setup::default()
+    };
+    let client = Arc::new(setup.warm(&server).await);
+    let pushes: Vec<_> = (0..1000)
+        .map(|_| {
+            let client = Arc::clone(&client);
+            tokio::spawn(async move {
+                for _ in 0..100 {
+                    let class = push(&client).await.class;
+                    if class != Class::NotProcessed {
+                        return class;
+                    }
+                }
+                Class::NotProcessed
+            })
+        })
+        .collect();
+    for class in join_all(pushes).await {
+        assert_eq!(class.unwrap(), Class::Accepted);
+    }
+    assert!(server.accepted() >= 1000 / EACH);
+}
+
 #[tokio::test]
 async fn refused_is_repeatable_and_reset_is_unclear() {
     let server = Server::start(100, |seen| {
