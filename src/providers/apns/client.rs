@@ -6,9 +6,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use h2::client::ResponseFuture;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderName};
-use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, response};
+use http::{HeaderValue, response};
 use rustls::RootCertStore;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
@@ -16,7 +14,7 @@ use uuid::Uuid;
 
 use crate::call::event::Environment;
 use crate::call::payload::Payload;
-use crate::call::push::{Answer, Attempt, Class, PushClient, PushKind};
+use crate::call::push::{Answer, Attempt, Class, PushClient};
 use crate::metrics::Metrics;
 use crate::providers::tls::{self, TlsError};
 
@@ -27,13 +25,8 @@ use super::fault;
 use super::gauge::Gauges;
 use super::pool::{Pool, Slot, Status, Tuning};
 use super::reason::Known;
-use super::settings::{Expiration, Settings};
-
-const PUSH_TYPE: HeaderName = HeaderName::from_static("apns-push-type");
-const TOPIC: HeaderName = HeaderName::from_static("apns-topic");
-const PRIORITY: HeaderName = HeaderName::from_static("apns-priority");
-const EXPIRATION: HeaderName = HeaderName::from_static("apns-expiration");
-const ID: HeaderName = HeaderName::from_static("apns-id");
+use super::request::{Requests, path};
+use super::settings::Settings;
 
 /// An answer's body is a line of JSON; more than this is not read.
 const BODY_LIMIT: usize = 4096;
@@ -83,12 +76,9 @@ pub enum ClientError {
 #[derive(Debug)]
 pub struct Client {
     pool: Pool,
-    uri: Uri,
-    voip: HeaderValue,
-    plain: HeaderValue,
+    requests: Requests,
     credentials: Credentials,
     attempt_timeout: Duration,
-    expiration: Expiration,
 }
 
 impl Client {
@@ -101,27 +91,17 @@ impl Client {
         let endpoint = options.settings.endpoint(options.environment).clone();
         let identity = options.credentials.identity();
         let tls = tls::client_config(options.roots, identity, &[b"h2"])?;
-        let topic = |suffix: &str| {
-            let topic = [options.bundle_id, suffix].concat();
-            HeaderValue::try_from(topic).map_err(|_| ClientError::BundleId)
-        };
         let host = |_| ClientError::Host(endpoint.host().to_owned());
-        let uri = Uri::builder()
-            .scheme(Scheme::HTTPS)
-            .authority(endpoint.authority().clone())
-            .path_and_query("/")
-            .build()
-            .map_err(|_| ClientError::Host(endpoint.host().to_owned()))?;
+        let expiration = options.settings.expiration;
+        let requests =
+            Requests::new(&endpoint, options.bundle_id, expiration).ok_or(ClientError::BundleId)?;
         let target = Target::new(endpoint.clone(), tls).map_err(host)?;
         let gauges = Gauges::new(options.metrics);
         Ok(Self {
-            voip: topic(".voip")?,
-            plain: topic("")?,
-            uri,
+            requests,
             pool: Pool::new(target, options.settings.connections, options.tuning, gauges),
             credentials: options.credentials.clone(),
             attempt_timeout: options.settings.attempt_timeout,
-            expiration: options.settings.expiration,
         })
     }
 
@@ -166,7 +146,7 @@ impl Client {
                 return Answer::new(Class::NotProcessed).unstarted();
             }
             let authorization = self.credentials.signer().map(|signer| signer.header());
-            let request = self.request(&attempt, &path, authorization.clone());
+            let request = self.requests.build(&attempt, &path, authorization.clone());
             match slot.connection().open(request) {
                 Ok((response, mut stream)) => {
                     // h2 keeps what flow control does not let out yet. Should
@@ -189,51 +169,6 @@ impl Client {
             }
         }
         not_sent("one connection after the other was closed".to_owned())
-    }
-
-    fn request(
-        &self,
-        attempt: &Attempt<'_>,
-        path: &PathAndQuery,
-        authorization: Option<HeaderValue>,
-    ) -> Request<()> {
-        let (push_type, topic, priority) = match attempt.kind {
-            PushKind::Call => ("voip", &self.voip, "10"),
-            PushKind::Background => ("background", &self.plain, "5"),
-        };
-        let expiration = match self.expiration {
-            Expiration::Deadline => attempt.deadline.seconds().max(0),
-            Expiration::Now => 0,
-        };
-        let mut headers = HeaderMap::with_capacity(8);
-        // HPACK ("Sending notification requests to APNs" asks for it): h2
-        // encodes a value marked sensitive as a literal that is never indexed
-        // (the signer marks its token), `:path` and content-length always as
-        // literals without indexing. apns-id and apns-expiration never repeat,
-        // so they are kept out of the table too; the rest is indexed.
-        if let Some(value) = authorization {
-            headers.insert(AUTHORIZATION, value);
-        }
-        headers.insert(PUSH_TYPE, HeaderValue::from_static(push_type));
-        headers.insert(TOPIC, topic.clone());
-        headers.insert(PRIORITY, HeaderValue::from_static(priority));
-        headers.insert(EXPIRATION, unindexed(HeaderValue::from(expiration)));
-        headers.insert(ID, unindexed(id_value(attempt.id)));
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(attempt.payload.size()));
-        let mut request = Request::new(());
-        *request.method_mut() = Method::POST;
-        *request.version_mut() = Version::HTTP_2;
-        *request.uri_mut() = self.uri_of(path);
-        *request.headers_mut() = headers;
-        request
-    }
-
-    fn uri_of(&self, path: &PathAndQuery) -> Uri {
-        let mut parts = self.uri.clone().into_parts();
-        parts.path_and_query = Some(path.clone());
-        // Scheme, authority and path are all there, so this cannot fail; the
-        // base address would be answered with BadPath.
-        Uri::from_parts(parts).unwrap_or_else(|_| self.uri.clone())
     }
 
     async fn finish(&self, exchange: Exchange, response: ResponseFuture, until: Instant) -> Answer {
@@ -282,7 +217,8 @@ impl Client {
     }
 
     /// A new token, and connections that have never carried the refused one:
-    /// those that have were seen to go on refusing.
+    /// those that have were seen to go on refusing. If the signer keeps its
+    /// token (Apple's 20 minutes), a fresh connection is all there is to try.
     fn renew(&self, exchange: &Exchange) {
         exchange.slot.link().retire();
         let (Some(signer), Some(stale)) = (self.credentials.signer(), &exchange.authorization)
@@ -348,28 +284,6 @@ async fn receive(response: ResponseFuture) -> Result<(response::Parts, Bytes), h
         }
     }
     Ok((head, body.freeze()))
-}
-
-/// `/3/device/<token>`, if the token is what can stand there. Apple's are
-/// hexadecimal and of no promised length.
-fn path(token: &str) -> Option<PathAndQuery> {
-    let fits = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    if !fits {
-        return None;
-    }
-    PathAndQuery::from_maybe_shared(Bytes::from(["/3/device/", token].concat())).ok()
-}
-
-fn id_value(id: Uuid) -> HeaderValue {
-    let mut buffer = Uuid::encode_buffer();
-    let text: &str = id.hyphenated().encode_lower(&mut buffer);
-    // Hexadecimal digits and hyphens are always a header value.
-    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
-}
-
-fn unindexed(mut value: HeaderValue) -> HeaderValue {
-    value.set_sensitive(true);
-    value
 }
 
 fn not_sent(detail: String) -> Answer {

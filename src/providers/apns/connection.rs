@@ -29,6 +29,8 @@ const GOODBYE: Duration = Duration::from_millis(500);
 pub struct Liveness {
     /// Nothing heard for this long: PING.
     pub interval: Duration,
+    /// Nothing heard for this long when a push is sent: PING along with it.
+    pub stale: Duration,
     /// Nothing heard for this long after a PING: suspect.
     pub silence: Duration,
     /// Nothing heard for this long after a PING: dead.
@@ -39,6 +41,7 @@ impl Default for Liveness {
     fn default() -> Self {
         Self {
             interval: Duration::from_secs(15),
+            stale: Duration::from_secs(5),
             silence: Duration::from_secs(1),
             timeout: Duration::from_secs(5),
         }
@@ -70,7 +73,7 @@ impl Connection {
         liveness: Liveness,
         gauges: &Gauges,
     ) -> (Self, Driver) {
-        let link = Arc::new(Link::new(fresh.reads, signals));
+        let link = Arc::new(Link::new(fresh.reads, signals, liveness.stale));
         let mut h2 = fresh.connection;
         link.publish_limit(h2.max_concurrent_send_streams());
         let driver = Driver {
@@ -140,7 +143,7 @@ impl Driver {
             why = self.watch() => why,
             () = cancel.cancelled() => self.say_goodbye().await,
         };
-        debug!(host_error = %why, "APNs connection ended");
+        debug!(%why, "APNs connection ended");
         self.link.close(why);
     }
 

@@ -13,8 +13,6 @@ use super::watched::Reads;
 /// So many time-outs without an answer between them wear a connection out:
 /// it answers PINGs, perhaps, but no pushes, so another is opened in its place.
 const WORN: usize = 3;
-/// A push on a connection that has been silent for this long takes a PING along.
-const STALE: Duration = Duration::from_secs(5);
 
 /// Whether a connection takes pushes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +46,8 @@ pub(super) struct Link {
     /// Why it ended, once it has.
     pub(super) ended: OnceLock<String>,
     reads: Arc<Reads>,
+    /// A push after so long a silence takes a PING along.
+    stale: Duration,
     state: AtomicU8,
     /// The peer's stream limit.
     limit: AtomicUsize,
@@ -64,13 +64,14 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(reads: Arc<Reads>, signals: Arc<Signals>) -> Self {
+    pub(super) fn new(reads: Arc<Reads>, signals: Arc<Signals>, stale: Duration) -> Self {
         Self {
             opened: Instant::now(),
             signals,
             poke: Notify::new(),
             ended: OnceLock::new(),
             reads,
+            stale,
             state: AtomicU8::new(State::Ready as u8),
             limit: AtomicUsize::new(1),
             in_flight: AtomicUsize::new(0),
@@ -117,7 +118,7 @@ impl Link {
         self.started.fetch_add(1, Ordering::Relaxed);
         let now = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
         let heard = Duration::from_millis(self.heard.load(Ordering::Relaxed));
-        if Duration::from_millis(now).saturating_sub(heard) >= STALE {
+        if Duration::from_millis(now).saturating_sub(heard) >= self.stale {
             self.ask_probe();
         }
     }

@@ -1,7 +1,8 @@
 //! `APNs`: `PushKit` `VoIP` pushes over HTTP/2.
 //!
 //! - [`client`]: one attempt at one push, and what its answer teaches;
-//! - `pool`: warm connections, which one takes a push, which are replaced;
+//!   `request` builds what it sends;
+//! - `pool`: warm connections, which one takes a push; `supervisor` replaces them;
 //!   `connection` drives one and watches over it, `link` is what is known of
 //!   it, `connect` opens it, `watched` counts what it reads;
 //! - [`signer`]: provider tokens; [`credentials`] and [`certificate`]: files;
@@ -25,8 +26,10 @@ mod gauge;
 mod link;
 mod pool;
 pub mod reason;
+mod request;
 pub mod settings;
 pub mod signer;
+mod supervisor;
 #[cfg(test)]
 mod testing;
 mod watched;

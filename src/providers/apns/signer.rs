@@ -297,4 +297,4 @@ impl Signers {
 
 #[cfg(test)]
 #[path = "signer_tests.rs"]
-mod tests;
+pub(super) mod tests;

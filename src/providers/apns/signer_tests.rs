@@ -2,6 +2,16 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED, KeyPair, UnparsedPublicKey};
 
 use super::*;
 
+/// A signer whose token is this old, for the client's tests.
+pub(in super::super) fn signed_ago(age: Duration) -> Signer {
+    let now = Now::read();
+    let then = Now {
+        wall: now.wall - age,
+        monotonic: now.monotonic.checked_sub(age).unwrap(),
+    };
+    signer(then)
+}
+
 fn pkcs8() -> Vec<u8> {
     rcgen::KeyPair::generate().unwrap().serialize_der()
 }
