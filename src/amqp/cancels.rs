@@ -90,9 +90,9 @@ impl Cancels {
     /// it and read until it comes back. If the broker does not take the marker
     /// (no permission to write to the default exchange, an alarm), a gap in
     /// what it delivers has to do.
-    pub(crate) async fn catch_up(&mut self, publishing: &Connection) -> Result<(), AmqpError> {
+    pub(crate) async fn catch_up(&mut self, channel: ConfirmChannel) -> Result<(), AmqpError> {
         let end = Instant::now() + CATCH_UP;
-        let published = timeout_at(end, publish_marker(publishing, &self.queue)).await;
+        let published = timeout_at(end, publish_marker(channel, &self.queue)).await;
         let marker = match published {
             Ok(Ok(marker)) => Some(marker),
             Ok(Err(error)) => {
@@ -184,9 +184,8 @@ async fn own_queue(channel: &lapin::Channel, topology: &Topology) -> Result<Stri
     Ok(name)
 }
 
-/// On a channel of its own: a refused publish ends its channel.
-async fn publish_marker(connection: &Connection, queue: &str) -> Result<Uuid, AmqpError> {
-    let mut channel = ConfirmChannel::open(connection).await?;
+/// The channel is for this only: a refused publish ends it.
+async fn publish_marker(mut channel: ConfirmChannel, queue: &str) -> Result<Uuid, AmqpError> {
     let id = Uuid::new_v4();
     channel.publish(Message {
         exchange: String::new(),

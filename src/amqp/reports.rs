@@ -124,7 +124,8 @@ impl Outcomes for Reports {
             if receipts.is_empty() {
                 return true;
             }
-            let mut ticket = self.line(platform).join();
+            let essential = receipts.iter().any(Receipt::is_essential);
+            let mut ticket = self.line(platform).join(essential);
             tokio::select! {
                 biased;
                 all = wait(&mut receipts) => return all,

@@ -87,14 +87,14 @@ impl Session<'_> {
 
     /// Works until something fails.
     pub(crate) async fn run(&self, link: &Link, reports: &mut ReportQueue) -> AmqpError {
-        let mut channel = match ConfirmChannel::open(&link.publishing).await {
-            Ok(channel) => channel,
+        let (mut channel, forwarding, marking) = match self.open(link).await {
+            Ok(channels) => channels,
             Err(error) => return error,
         };
         // Ends with this function, and all tasks with it.
         let mut tasks = Tasks::new();
         let working = async {
-            if let Err(error) = self.start(link, &mut tasks).await {
+            if let Err(error) = self.start(link, forwarding, marking, &mut tasks).await {
                 return error;
             }
             self.metrics.broker_connected.set(1);
@@ -117,7 +117,27 @@ impl Session<'_> {
         }
     }
 
-    async fn start(&self, link: &Link, tasks: &mut Tasks) -> Result<(), AmqpError> {
+    /// The channels that are published on: for reports, for messages passed on,
+    /// for the marker. All are opened before anything is published, for the
+    /// first publish may block the connection, and then nothing can be opened.
+    async fn open(
+        &self,
+        link: &Link,
+    ) -> Result<(ConfirmChannel, ConfirmChannel, ConfirmChannel), AmqpError> {
+        tokio::try_join!(
+            ConfirmChannel::open(&link.publishing),
+            ConfirmChannel::open(&link.publishing),
+            ConfirmChannel::open(&link.publishing),
+        )
+    }
+
+    async fn start(
+        &self,
+        link: &Link,
+        forwarding: ConfirmChannel,
+        marking: ConfirmChannel,
+        tasks: &mut Tasks,
+    ) -> Result<(), AmqpError> {
         if self.stop.is_cancelled() {
             // Only what is under way still needs the broker.
             return Ok(());
@@ -131,10 +151,10 @@ impl Session<'_> {
         .await?;
         tasks.spawn(acks);
         if self.topology.cancels() == CancelSource::Stream {
-            cancels.catch_up(&link.publishing).await?;
+            cancels.catch_up(marking).await?;
         }
         tasks.spawn(async { Err(cancels.run().await) });
-        let (publisher, serve) = Publisher::new(ConfirmChannel::open(&link.publishing).await?);
+        let (publisher, serve) = Publisher::new(forwarding);
         tasks.spawn(serve);
         let desk = Desk {
             dispatcher: Arc::clone(self.dispatcher),

@@ -1,7 +1,7 @@
 //! Which messages wait for nothing but the confirms of their reports, and
 //! which of them give up first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
@@ -18,9 +18,15 @@ pub(crate) struct Line {
 #[derive(Debug, Default)]
 struct Waiting {
     next: u64,
-    patient: BTreeMap<u64, oneshot::Sender<()>>,
+    patient: BTreeMap<u64, Place>,
     /// Told to give up, and still waiting for what may not be given up.
-    stuck: usize,
+    stuck: HashSet<u64>,
+}
+
+#[derive(Debug)]
+struct Place {
+    give_up: oneshot::Sender<()>,
+    essential: bool,
 }
 
 impl Line {
@@ -31,19 +37,26 @@ impl Line {
         }
     }
 
-    /// Joins at the end of the line.
-    pub(crate) fn join(&self) -> Ticket<'_> {
+    /// Joins at the end of the line; with `essential`, something is waited for
+    /// that may not be given up.
+    pub(crate) fn join(&self, essential: bool) -> Ticket<'_> {
         let (sender, give_up) = oneshot::channel();
         let mut waiting = self.lock();
         let number = waiting.next;
         waiting.next += 1;
-        waiting.patient.insert(number, sender);
-        while waiting.patient.len() + waiting.stuck > self.limit {
-            let Some((_, oldest)) = waiting.patient.pop_first() else {
+        let place = Place {
+            give_up: sender,
+            essential,
+        };
+        waiting.patient.insert(number, place);
+        while waiting.patient.len() + waiting.stuck.len() > self.limit {
+            let Some((number, oldest)) = waiting.patient.pop_first() else {
                 break;
             };
-            waiting.stuck += 1;
-            let _ = oldest.send(());
+            if oldest.essential {
+                waiting.stuck.insert(number);
+            }
+            let _ = oldest.give_up.send(());
         }
         drop(waiting);
         Ticket {
@@ -78,9 +91,8 @@ impl Ticket<'_> {
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
         let mut waiting = self.line.lock();
-        if waiting.patient.remove(&self.number).is_none() {
-            waiting.stuck -= 1;
-        }
+        waiting.patient.remove(&self.number);
+        waiting.stuck.remove(&self.number);
     }
 }
 
@@ -97,31 +109,33 @@ mod tests {
     #[test]
     fn the_oldest_give_up_when_the_line_is_too_long() {
         let line = Line::new(2);
-        let mut first = line.join();
-        let mut second = line.join();
+        let mut first = line.join(false);
+        let mut second = line.join(true);
         assert!(!told(&mut first), "two may wait");
-        let mut third = line.join();
+        let mut third = line.join(false);
         assert!(told(&mut first), "the oldest gives up");
-        assert!(!told(&mut second));
-        // The first still waits for its token event and takes up a place.
-        let _fourth = line.join();
+        assert!(!told(&mut second) && !told(&mut third));
+        let mut fourth = line.join(false);
         assert!(told(&mut second));
-        assert!(told(&mut third));
+        assert!(
+            told(&mut third),
+            "the second still takes up a place, for its token event"
+        );
+        assert!(!told(&mut fourth));
     }
 
     #[test]
     fn those_who_leave_make_room() {
         let line = Line::new(2);
-        let first = line.join();
-        let mut second = line.join();
+        let first = line.join(true);
+        let mut second = line.join(true);
         drop(first);
-        let _third = line.join();
+        let _third = line.join(true);
         assert!(!told(&mut second));
-        let fourth = line.join();
+        let fourth = line.join(true);
         assert!(told(&mut second));
         drop(second);
         drop(fourth);
-        assert_eq!(line.lock().stuck, 0);
-        assert_eq!(line.lock().patient.len(), 1);
+        assert!(line.lock().stuck.len() + line.lock().patient.len() <= 1);
     }
 }

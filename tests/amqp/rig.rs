@@ -51,6 +51,11 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) fn start(settings: Settings) -> Self {
+        // Shown for a test that fails.
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter("ringpush=debug,lapin=off")
+            .with_test_writer()
+            .try_init();
         let metrics = Metrics::default();
         let (plan, reports) = Plan::new(&settings, metrics.clone()).expect("valid settings");
         let dispatcher = Arc::new(Dispatcher::new(limits()));
