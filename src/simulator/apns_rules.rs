@@ -178,7 +178,7 @@ pub(super) fn topic<'a>(
     if !allowed {
         return Err(bad("TopicDisallowed"));
     }
-    let voip_topic = topic.ends_with(".voip");
+    let voip_topic = topic.strip_suffix(".voip").is_some();
     let suffix = PUSH_TYPES
         .iter()
         .find(|(known, _)| *known == push_type)
@@ -199,7 +199,7 @@ pub(super) fn device(
     topic: &str,
     environment: Environment,
 ) -> Result<(), Rejection> {
-    let hex = token.bytes().all(|b| b.is_ascii_hexdigit()) && token.len() % 2 == 0;
+    let hex = token.bytes().all(|b| b.is_ascii_hexdigit()) && token.len().is_multiple_of(2);
     let elsewhere = device.environment.is_some_and(|only| only != environment);
     if !hex || token.len() > MAX_TOKEN || elsewhere || device.invalid {
         return Err(bad("BadDeviceToken"));

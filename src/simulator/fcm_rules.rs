@@ -211,11 +211,7 @@ fn data(fields: &Object, path: &str) -> Result<(), Refusal> {
     for (index, (key, content)) in fields.iter().enumerate() {
         let Some(text) = content.as_str() else {
             let field = format!("{path}[{index}].value");
-            let shown = if content.is_object() || content.is_array() {
-                "a structure".to_owned()
-            } else {
-                content.to_string()
-            };
+            let shown = shown(content);
             return Err(Refusal::field(
                 &field,
                 format!("Invalid value at '{field}' (TYPE_STRING), {shown}"),
@@ -279,13 +275,20 @@ fn value(parent: &Object, path: &str, name: &str, kind: &str) -> Refusal {
     } else {
         format!("{path}.{name}")
     };
-    let shown = get(parent, name)
-        .map(ToString::to_string)
-        .unwrap_or_default();
+    let shown = get(parent, name).map(shown).unwrap_or_default();
     Refusal::field(
         &field,
         format!("Invalid value at '{field}' ({kind}), {shown}"),
     )
+}
+
+/// A scalar as it stands; structures may be long, and private.
+fn shown(value: &Value) -> String {
+    if value.is_object() || value.is_array() {
+        "a structure".to_owned()
+    } else {
+        value.to_string()
+    }
 }
 
 fn string<'a>(parent: &'a Object, path: &str, name: &str) -> Result<Option<&'a str>, Refusal> {

@@ -1,5 +1,6 @@
 //! The files that a client of the simulator needs.
 
+use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -83,7 +84,9 @@ impl Simulator {
             fcm = self.fcm_url(),
         );
         for bundle_id in &options.bundle_ids {
-            text += &format!(
+            // Writing to a string does not fail.
+            let _ = write!(
+                text,
                 "\n[apps.\"{bundle_id}\"]\n\
                  profile = \"plain\"\n\n\
                  [apps.\"{bundle_id}\".ios]\n\

@@ -27,12 +27,12 @@ pub(super) struct Head {
 
 impl Head {
     fn parse(bytes: [u8; HEADER]) -> Self {
-        let [a, b, c, kind, flags, w, x, y, z] = bytes;
+        let [high, middle, low, kind, flags, stream @ ..] = bytes;
         Self {
-            length: usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c),
+            length: usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low),
             kind,
             flags,
-            stream: u32::from_be_bytes([w, x, y, z]) & 0x7fff_ffff,
+            stream: u32::from_be_bytes(stream) & 0x7fff_ffff,
         }
     }
 

@@ -50,11 +50,11 @@ pub(super) fn judge(world: &World, head: &Parts, body: &Bytes) -> Judged {
     let form = form(body);
     let mut claims = None;
     match grant(world, &form, &mut claims) {
-        Err((word, description)) => {
-            let body = json!({ "error": word, "error_description": description });
+        Err((error, description)) => {
+            let body = json!({ "error": error, "error_description": description });
             Judged {
                 claims,
-                ..Judged::new(Reply::json(400, &body), Some(word))
+                ..Judged::new(Reply::json(400, &body), Some(error))
             }
         }
         Ok(grant) => {

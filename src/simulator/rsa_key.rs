@@ -49,29 +49,34 @@ impl RsaKey {
         Self::from_primes(p.max(q), p.min(q)).ok_or(Error::Key("the RSA primes do not fit"))
     }
 
-    fn from_primes(p: U1024, q: U1024) -> Option<Self> {
-        let n: U2048 = p.concatenating_mul(&q);
-        let e = U2048::from_u32(EXPONENT);
-        let (p1, q1) = (p.wrapping_sub(&U1024::ONE), q.wrapping_sub(&U1024::ONE));
-        let phi: U2048 = p1.concatenating_mul(&q1);
-        let d = Option::<U2048>::from(e.invert_mod(&NonZero::new(phi).into_option()?))?;
+    /// All parts of RFC 8017's `RSAPrivateKey`, of which `larger` is its p.
+    fn from_primes(larger: U1024, smaller: U1024) -> Option<Self> {
+        let modulus: U2048 = larger.concatenating_mul(&smaller);
+        let exponent = U2048::from_u32(EXPONENT);
+        let [larger_1, smaller_1] = [larger, smaller].map(|prime| prime.wrapping_sub(&U1024::ONE));
+        let totient: U2048 = larger_1.concatenating_mul(&smaller_1);
+        let totient = NonZero::new(totient).into_option()?;
+        let private = Option::<U2048>::from(exponent.invert_mod(&totient))?;
         let wide = |x: U1024| NonZero::new(x.resize::<{ U2048::LIMBS }>()).into_option();
-        let (dp, dq) = (d.rem(&wide(p1)?), d.rem(&wide(q1)?));
-        let q_inverse = Option::<U1024>::from(q.invert_odd_mod(&Odd::new(p).into_option()?))?;
-        let two = [n, e, d].map(|x| x.to_be_bytes().as_ref().to_vec());
-        let one = [p, q].map(|x| x.to_be_bytes().as_ref().to_vec());
-        let crt = [dp, dq].map(|x| x.to_be_bytes().as_ref().to_vec());
-        let last = q_inverse.to_be_bytes().as_ref().to_vec();
-        let integers = [
-            vec![vec![0]],
-            two.to_vec(),
-            one.to_vec(),
-            crt.to_vec(),
-            vec![last],
-        ];
+        let larger_exponent = private.rem(&wide(larger_1)?);
+        let smaller_exponent = private.rem(&wide(smaller_1)?);
+        let odd = Odd::new(larger).into_option()?;
+        let coefficient = Option::<U1024>::from(smaller.invert_odd_mod(&odd))?;
+        let modulus = double(&modulus);
+        let private_der = pkcs8(&[
+            vec![0],
+            modulus.clone(),
+            double(&exponent),
+            double(&private),
+            single(&larger),
+            single(&smaller),
+            double(&larger_exponent),
+            double(&smaller_exponent),
+            single(&coefficient),
+        ]);
         Some(Self {
-            private_der: pkcs8(&integers.concat()),
-            modulus: two[0].clone(),
+            private_der,
+            modulus,
         })
     }
 
@@ -104,6 +109,14 @@ fn prime() -> Option<U1024> {
         is_prime(Flavor::Any, candidate)
     })
     .ok()?
+}
+
+fn single(number: &U1024) -> Vec<u8> {
+    number.to_be_bytes().as_ref().to_vec()
+}
+
+fn double(number: &U2048) -> Vec<u8> {
+    number.to_be_bytes().as_ref().to_vec()
 }
 
 /// `PrivateKeyInfo` (RFC 5208) around `RSAPrivateKey` (RFC 8017).

@@ -90,7 +90,8 @@ pub enum Body {
     After(Duration),
 }
 
-/// The file form: every key optional, exactly one of the effects.
+/// The file form: every key optional, at most one of the effects.
+#[allow(clippy::struct_excessive_bools, reason = "each is a key of the file")]
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct StepFile {
