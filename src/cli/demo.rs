@@ -290,11 +290,11 @@ impl Show {
         };
         let device = outcome.device_id.as_deref().unwrap_or("-");
         let platform = name(outcome.platform);
-        let ms = outcome.push_ms;
-        writeln!(
-            self.output,
-            "  {device:<17} {platform:<8} {word} after {ms} ms"
-        )?;
+        let after = match outcome.push_ms {
+            0 => "under 1 ms".to_owned(),
+            ms => format!("after {ms} ms"),
+        };
+        writeln!(self.output, "  {device:<17} {platform:<8} {word} {after}")?;
         match phone.requests.first() {
             Some(request) => writeln!(self.output, "    sent      {}", sent(request))?,
             None => {

@@ -1,6 +1,7 @@
 //! A worker's broker side with a prefix of its own, and a plain client to look
 //! at the broker with.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,10 +15,13 @@ use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use ringpush::amqp::{AmqpError, Plan, Reports, Settings, Worker};
 use ringpush::call::event::{EventKind, Limits, Platform};
 use ringpush::call::outcome::{
-    PushOutcome, PushResult, Report, ReportBody, TokenEvent, TokenVerdict, TraceContext,
+    Outcomes, PushOutcome, PushResult, Report, ReportBody, TokenEvent, TokenVerdict, TraceContext,
 };
+use ringpush::call::payload::Profiles;
 use ringpush::call::time::Timestamp;
 use ringpush::engine::dispatch::Dispatcher;
+use ringpush::engine::routes::Routes;
+use ringpush::engine::settings::RingSettings;
 use ringpush::metrics::Metrics;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
@@ -58,7 +62,17 @@ impl Rig {
             .try_init();
         let metrics = Metrics::default();
         let (plan, reports) = Plan::new(&settings, metrics.clone()).expect("valid settings");
-        let dispatcher = Arc::new(Dispatcher::new(limits()));
+        // No app: every device is rejected, which is a report like any other.
+        let routes = Routes {
+            apps: HashMap::new(),
+            profiles: Profiles::built_in().expect("valid profiles"),
+        };
+        let dispatcher = Arc::new(Dispatcher::new(
+            RingSettings::default(),
+            routes,
+            Arc::clone(&reports) as Arc<dyn Outcomes>,
+            metrics.clone(),
+        ));
         Self {
             settings,
             worker: plan.start(dispatcher, RING_WINDOW),
