@@ -197,7 +197,14 @@ impl Stage {
                 outcome,
             })
             .collect();
-        phones.sort_by(|a, b| a.outcome.platform.cmp(&b.outcome.platform));
+        let devices = event["devices"].as_array().map(Vec::as_slice);
+        let place = |phone: &Phone| {
+            let id = phone.outcome.device_id.as_deref();
+            devices?
+                .iter()
+                .position(|device| device["id"].as_str() == id)
+        };
+        phones.sort_by_key(place);
         Ok(phones)
     }
 

@@ -13,7 +13,7 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use ringpush::amqp::{AmqpError, Plan, Reports, Settings, Worker};
-use ringpush::call::event::{EventKind, Limits, Platform};
+use ringpush::call::event::{EventKind, Platform};
 use ringpush::call::outcome::{
     Outcomes, PushOutcome, PushResult, Report, ReportBody, TokenEvent, TokenVerdict, TraceContext,
 };
@@ -29,13 +29,6 @@ use uuid::Uuid;
 /// Longer than anything here takes, unless it hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const RING_WINDOW: Duration = Duration::from_secs(120);
-
-pub(crate) fn limits() -> Limits {
-    Limits {
-        ttl: Duration::from_secs(45),
-        max_ttl: RING_WINDOW,
-    }
-}
 
 pub(crate) fn settings(url: &str) -> Settings {
     Settings {
