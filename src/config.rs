@@ -135,7 +135,7 @@ impl Config {
             let key = (path != ".").then_some(path);
             ConfigError::new(file, key, plain_words(&error.into_inner()))
         })?;
-        loaded.file = file.to_owned();
+        file.clone_into(&mut loaded.file);
         loaded.resolve_paths(file.parent().unwrap_or(Path::new("")));
         loaded.validate()?;
         Ok(loaded)

@@ -94,6 +94,8 @@ fn targets(level: LogLevel) -> Targets {
     };
     Targets::new()
         .with_default(own.min(LevelFilter::WARN))
+        // It repeats every try's error body; ours says it once.
+        .with_target("gcp_auth", LevelFilter::OFF)
         .with_target("ringpush", own)
 }
 

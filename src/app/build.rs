@@ -192,33 +192,10 @@ impl Workshop {
             files.into_iter().flatten().map(AsRef::as_ref),
         );
         let key = (name.to_owned(), "ios");
-        let built = match unchanged(before, &key, fingerprint) {
-            Some(built) => built,
-            None => {
-                let expires = credentials.expires();
-                let mut built = Built {
-                    fingerprint,
-                    clients: Vec::new(),
-                    routes: Vec::new(),
-                    expires,
-                };
-                for environment in [Environment::Production, Environment::Sandbox] {
-                    let client = self
-                        .apns(config, &ios.bundle_id, &credentials, environment)
-                        .map_err(|problem| config.error(table(), problem))?;
-                    let labels = LaneLabels {
-                        app: name.to_owned(),
-                        platform: "ios",
-                        environment: environment.name(),
-                    };
-                    let budget = Arc::new(Semaphore::new(config.apns.in_flight));
-                    let push = Arc::clone(&client) as Arc<dyn PushClient>;
-                    built.routes.push(self.route(config, labels, push, budget));
-                    built.clients.push(Client::Apns(client));
-                }
-                built
-            }
-        };
+        let built = unchanged(before, &key, fingerprint).map_or_else(
+            || self.build_ios(config, name, ios, &credentials, fingerprint),
+            Ok,
+        )?;
         let [production, sandbox] = &built.routes[..] else {
             return Ok(None);
         };
@@ -230,6 +207,37 @@ impl Workshop {
         };
         lanes.built.insert(key, built);
         Ok(Some(Arc::new(routes)))
+    }
+
+    fn build_ios(
+        &self,
+        config: &Config,
+        name: &str,
+        ios: &apns::AppSettings,
+        credentials: &apns::Credentials,
+        fingerprint: u64,
+    ) -> Result<Built, ConfigError> {
+        let mut built = Built {
+            fingerprint,
+            clients: Vec::new(),
+            routes: Vec::new(),
+            expires: credentials.expires(),
+        };
+        for environment in [Environment::Production, Environment::Sandbox] {
+            let client = self
+                .apns(config, &ios.bundle_id, credentials, environment)
+                .map_err(|problem| config.error(format!("apps.\"{name}\".ios"), problem))?;
+            let labels = LaneLabels {
+                app: name.to_owned(),
+                platform: "ios",
+                environment: environment.name(),
+            };
+            let budget = Arc::new(Semaphore::new(config.apns.in_flight));
+            let push = Arc::clone(&client) as Arc<dyn PushClient>;
+            built.routes.push(self.route(config, labels, push, budget));
+            built.clients.push(Client::Apns(client));
+        }
+        Ok(built)
     }
 
     fn apns(
@@ -271,33 +279,39 @@ impl Workshop {
             .map_err(|e| config.error(format!("{}.service_account_file", table()), e))?;
         let fingerprint = fingerprint(&android.project_id, [file.as_path()]);
         let key = (name.to_owned(), "android");
-        let built = match unchanged(before, &key, fingerprint) {
-            Some(built) => built,
-            None => {
-                let tokens = self.token_sources.of(&account);
-                let client = fcm::Client::new(&config.fcm, &account, tokens, &self.metrics)
-                    .map_err(|e| config.error(table(), e))?;
-                let client = Arc::new(client);
-                let labels = LaneLabels {
-                    app: name.to_owned(),
-                    platform: "android",
-                    environment: "",
-                };
-                let budget = self.budget(account.project_id(), config.fcm.in_flight);
-                let push = Arc::clone(&client) as Arc<dyn PushClient>;
-                let route = self.route(config, labels, push, budget);
-                let clients = vec![Client::Fcm(client)];
-                Built {
-                    fingerprint,
-                    clients,
-                    routes: vec![route],
-                    expires: None,
-                }
-            }
-        };
+        let built = unchanged(before, &key, fingerprint).map_or_else(
+            || self.build_android(config, name, &account, fingerprint),
+            Ok,
+        )?;
         let route = built.routes.first().cloned();
         lanes.built.insert(key, built);
         Ok(route)
+    }
+
+    fn build_android(
+        &self,
+        config: &Config,
+        name: &str,
+        account: &fcm::ServiceAccount,
+        fingerprint: u64,
+    ) -> Result<Built, ConfigError> {
+        let tokens = self.token_sources.of(account);
+        let client = fcm::Client::new(&config.fcm, account, tokens, &self.metrics)
+            .map_err(|e| config.error(format!("apps.\"{name}\".android"), e))?;
+        let client = Arc::new(client);
+        let labels = LaneLabels {
+            app: name.to_owned(),
+            platform: "android",
+            environment: "",
+        };
+        let budget = self.budget(account.project_id(), config.fcm.in_flight);
+        let push = Arc::clone(&client) as Arc<dyn PushClient>;
+        Ok(Built {
+            fingerprint,
+            routes: vec![self.route(config, labels, push, budget)],
+            clients: vec![Client::Fcm(client)],
+            expires: None,
+        })
     }
 
     fn route(

@@ -302,12 +302,11 @@ impl Show {
             ms => format!("after {ms} ms"),
         };
         writeln!(self.output, "  {device:<17} {platform:<8} {word} {after}")?;
-        match phone.requests.first() {
-            Some(request) => writeln!(self.output, "    sent      {}", sent(request))?,
-            None => {
-                let reason = outcome.reason.as_deref().unwrap_or("-");
-                writeln!(self.output, "    not sent  {reason}")?;
-            }
+        if let Some(request) = phone.requests.first() {
+            writeln!(self.output, "    sent      {}", sent(request))?;
+        } else {
+            let reason = outcome.reason.as_deref().unwrap_or("-");
+            writeln!(self.output, "    not sent  {reason}")?;
         }
         for request in &phone.requests {
             writeln!(self.output, "    answered  {}", answered(request))?;

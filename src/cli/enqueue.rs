@@ -53,9 +53,10 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
     if args.fresh {
         bodies = freshen(&bodies)?;
     }
-    let mut reader = match args.wait {
-        true => Some(OutcomeReader::open(&config.amqp).await?),
-        false => None,
+    let mut reader = if args.wait {
+        Some(OutcomeReader::open(&config.amqp).await?)
+    } else {
+        None
     };
     let mut producer = Producer::connect(&config.amqp).await?;
     let mut wanted = Wanted::default();

@@ -191,26 +191,27 @@ async fn too_many_signatures_back_off_from_a_second_and_end_as_a_credential_faul
     );
 }
 
+/// A client whose access token never comes.
+struct NoToken;
+impl crate::call::push::PushClient for NoToken {
+    fn send<'a>(
+        &'a self,
+        _: crate::call::push::Attempt<'a>,
+    ) -> futures_util::future::BoxFuture<'a, Answer> {
+        Box::pin(async {
+            sleep(Duration::from_secs(1)).await;
+            Answer::new(Class::NoCredential)
+                .because("oauth_unavailable")
+                .unstarted()
+        })
+    }
+    fn hindrance(&self) -> Option<String> {
+        Some("no access token".into())
+    }
+}
 #[tokio::test(start_paused = true)]
 async fn without_an_access_token_a_ring_waits_for_one_to_its_deadline_and_counts_no_attempt() {
     let bench = Bench::new();
-    struct NoToken;
-    impl crate::call::push::PushClient for NoToken {
-        fn send<'a>(
-            &'a self,
-            _: crate::call::push::Attempt<'a>,
-        ) -> futures_util::future::BoxFuture<'a, Answer> {
-            Box::pin(async {
-                sleep(Duration::from_secs(1)).await;
-                Answer::new(Class::NoCredential)
-                    .because("oauth_unavailable")
-                    .unstarted()
-            })
-        }
-        fn hindrance(&self) -> Option<String> {
-            Some("no access token".into())
-        }
-    }
     let routes = bench.dispatcher.routes();
     let old = routes.apps["app"].android.as_ref().unwrap();
     let lane = super::lane::Lane::new(

@@ -38,13 +38,13 @@ fn with(change: impl FnOnce(&mut Value)) -> Result<Event, EventError> {
     decode(&event)
 }
 
-fn bad_device(device: Value) -> Box<BadDevice> {
+fn bad_device(device: &Value) -> BadDevice {
     let event = with(|e| e["devices"] = json!([device, android("fine")])).unwrap();
     assert!(
         event.devices()[1].device.is_ok(),
         "one bad device took another with it"
     );
-    event.devices()[0].device.clone().unwrap_err()
+    *event.devices()[0].device.clone().unwrap_err()
 }
 
 #[test]
@@ -86,25 +86,25 @@ fn null_means_absent_for_what_is_optional_and_missing_for_what_is_not() {
 
 #[test]
 fn bad_devices_say_which_and_why_and_leave_the_others_alone() {
-    let bad = bad_device(json!({"id": "d", "platform": "ios", "app": "a", "token": "xyz"}));
+    let bad = bad_device(&json!({"id": "d", "platform": "ios", "app": "a", "token": "xyz"}));
     assert_eq!(
         (bad.reason, bad.error.path.as_str()),
         ("invalid_token", "devices[0].token")
     );
-    let bad = bad_device(json!({"id": "d", "platform": "ios", "app": "a"}));
+    let bad = bad_device(&json!({"id": "d", "platform": "ios", "app": "a"}));
     assert_eq!(
         (bad.reason, bad.error.path.as_str()),
         ("invalid_token", "devices[0].token")
     );
-    let bad = bad_device(json!({"id": "d", "platform": "fridge", "app": "a", "token": "aa"}));
+    let bad = bad_device(&json!({"id": "d", "platform": "fridge", "app": "a", "token": "aa"}));
     assert_eq!(
         (bad.reason, bad.platform),
         ("unknown_platform", Platform::Unknown)
     );
     assert_eq!(bad.app.as_deref(), Some("a"));
-    let bad = bad_device(json!({"platform": "ios", "app": "a", "token": "aa"}));
+    let bad = bad_device(&json!({"platform": "ios", "app": "a", "token": "aa"}));
     assert_eq!((bad.reason, bad.id.as_deref()), ("invalid_device", None));
-    let bad = bad_device(json!("no object"));
+    let bad = bad_device(&json!("no object"));
     assert_eq!(bad.error.to_string(), "devices[0]: must be an object");
 }
 
@@ -141,7 +141,7 @@ fn what_no_value_can_hold_is_named_by_its_field() {
 #[test]
 fn an_empty_alert_token_is_no_token() {
     let bad = bad_device(
-        json!({"id": "d", "platform": "ios", "app": "a", "token": "aa", "alert_token": ""}),
+        &json!({"id": "d", "platform": "ios", "app": "a", "token": "aa", "alert_token": ""}),
     );
     assert_eq!(
         bad.error.to_string(),
