@@ -94,8 +94,10 @@ fn targets(level: LogLevel) -> Targets {
     };
     Targets::new()
         .with_default(own.min(LevelFilter::WARN))
-        // It repeats every try's error body; ours says it once.
+        // Both repeat in words of their own what our lines say once: the one
+        // every try's error body, the other every end of a connection.
         .with_target("gcp_auth", LevelFilter::OFF)
+        .with_target("lapin", LevelFilter::OFF)
         .with_target("ringpush", own)
 }
 
@@ -108,7 +110,8 @@ mod tests {
         let targets = targets(LogLevel::Trace);
         assert!(targets.would_enable("ringpush::engine", &tracing::Level::TRACE));
         assert!(!targets.would_enable("h2::codec", &tracing::Level::INFO));
-        assert!(targets.would_enable("lapin", &tracing::Level::WARN));
-        assert!(!super::targets(LogLevel::Error).would_enable("lapin", &tracing::Level::WARN));
+        assert!(targets.would_enable("hyper", &tracing::Level::WARN));
+        assert!(!super::targets(LogLevel::Error).would_enable("hyper", &tracing::Level::WARN));
+        assert!(!targets.would_enable("gcp_auth::types", &tracing::Level::ERROR));
     }
 }

@@ -95,6 +95,7 @@ impl App {
     pub async fn warm(&self) {
         let clients = self.lanes().clients();
         join_all(clients.iter().map(|client| client.warm(WARM_UP))).await;
+        self.lanes().note_expiries(&self.metrics);
     }
 
     /// Reads the configuration again: apps, credentials, profiles. A broken
