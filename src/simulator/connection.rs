@@ -250,12 +250,17 @@ async fn answer(reply: Reply, body: Body, mut respond: SendResponse<Bytes>) {
     let Ok(mut sender) = respond.send_response(reply.head(), last) else {
         return;
     };
+    // Once the headers are out, this half hears of the client's reset.
+    let gone = std::future::poll_fn(|cx| sender.poll_reset(cx));
     match body {
         Body::Whole => {}
-        Body::Never => return until_reset(&mut respond).await,
+        Body::Never => {
+            let _ = gone.await;
+            return;
+        }
         Body::After(delay) => tokio::select! {
             () = tokio::time::sleep(delay) => {}
-            () = until_reset(&mut respond) => return,
+            _ = gone => return,
         },
     }
     if !last {

@@ -16,6 +16,7 @@ mod connections;
 mod faults;
 mod fcm;
 mod files;
+mod load;
 mod oauth;
 mod outages;
 mod raw;
