@@ -13,6 +13,7 @@ mod apns;
 mod apns_tokens;
 mod client;
 mod connections;
+mod docs;
 mod faults;
 mod fcm;
 mod files;
