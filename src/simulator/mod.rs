@@ -58,6 +58,11 @@ use certificates::Certificates;
 use rsa_key::RsaKey;
 use script::Player;
 
+/// The example in the documentation compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/simulator.md")]
+struct Page;
+
 /// What can go wrong with a simulator.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

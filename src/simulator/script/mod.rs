@@ -4,6 +4,7 @@
 mod player;
 mod step;
 
+use std::fmt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -24,7 +25,7 @@ pub struct Script {
 }
 
 /// One rule: for whom, and what.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
     /// Which server.
@@ -70,6 +71,17 @@ impl Target {
             Self::Fcm => server == ServerKind::Fcm,
             Self::Oauth => server == ServerKind::Oauth,
         }
+    }
+}
+
+impl fmt::Debug for Rule {
+    /// Without the device token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rule")
+            .field("server", &self.server)
+            .field("steps", &self.steps)
+            .field("then", &self.then)
+            .finish_non_exhaustive()
     }
 }
 
