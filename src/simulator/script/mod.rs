@@ -1,6 +1,7 @@
 //! Scripts: what the servers do to whom, and in which order. A script is a
 //! list of rules; TOML and JSON files have the same shape.
 
+mod file;
 mod player;
 mod step;
 
