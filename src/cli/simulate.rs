@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::simulator::{Files, Options, Ports, Record, Script, ServerKind, Simulator, Stop};
+use crate::simulator::{Files, Keep, Options, Ports, Record, Script, ServerKind, Simulator, Stop};
 
 /// A strict APNs, FCM and OAuth simulator over TLS and HTTP/2, with scripted
 /// faults.
@@ -59,6 +59,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let options = Options {
         listen: args.listen,
         ports,
+        // What arrives is shown as it comes; nobody asks for it later.
+        keep: Keep::Counts,
         script: script.unwrap_or_default(),
         ..Options::default()
     };

@@ -30,6 +30,8 @@ use super::{ServerKind, apns, fcm};
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a connection may live after its GOAWAY.
 const FAREWELL: Duration = Duration::from_secs(30);
+/// How long a connection may be a black hole: nobody notices when it is left.
+const BLACK_HOLE: Duration = Duration::from_secs(900);
 /// Bytes of a body that are kept; more is read and dropped.
 const KEPT: usize = 64 * 1024;
 /// Streams that may be reset before the library calls it an attack: faults are
@@ -120,9 +122,12 @@ async fn drive(
             }
             () = stops.drain.cancelled(), if !draining => {
                 draining = true;
-                control.go_away(None, Reason::NO_ERROR, "Shutdown");
+                control.go_away(None, &connection.debug_data("Shutdown"));
             }
-            () = control.gone(), if end.is_none() => end = Some(Instant::now() + FAREWELL),
+            () = control.ending() => {
+                let hole = control.mode() == Mode::BlackHole;
+                end = Some(Instant::now() + if hole { BLACK_HOLE } else { FAREWELL });
+            }
             () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => break,
             Some(_) = requests.join_next() => {}
             accepted = http2.accept() => {
@@ -158,7 +163,10 @@ async fn request_on(
         ..
     } = &plan.act
     {
-        control.go_away(Some(stream.saturating_sub(2)), Reason::NO_ERROR, reason);
+        control.go_away(
+            Some(stream.saturating_sub(2)),
+            &connection.debug_data(reason),
+        );
     } else if !control.claim(stream) {
         return until_reset(&mut respond).await;
     }
@@ -184,6 +192,14 @@ impl Connection {
         match &self.auth {
             Some((environment, auth)) => apns::judge(world, *environment, auth, head, body),
             None => fcm::judge(world, head, body),
+        }
+    }
+
+    /// The debug data of a GOAWAY: with Apple JSON, with Google plain text.
+    fn debug_data(&self, reason: &str) -> String {
+        match self.auth {
+            Some(_) => serde_json::json!({ "reason": reason }).to_string(),
+            None => reason.to_owned(),
         }
     }
 
@@ -228,7 +244,7 @@ impl Connection {
                 reply,
             } => {
                 self.control
-                    .go_away(Some(stream), Reason::NO_ERROR, &reason);
+                    .go_away(Some(stream), &self.debug_data(&reason));
                 reply
             }
             Act::MaxStreams(limit, reply) => {
@@ -250,12 +266,17 @@ async fn answer(reply: Reply, body: Body, mut respond: SendResponse<Bytes>) {
     let Ok(mut sender) = respond.send_response(reply.head(), last) else {
         return;
     };
+    // Once the headers are out, this half hears of the client's reset.
+    let gone = std::future::poll_fn(|cx| sender.poll_reset(cx));
     match body {
         Body::Whole => {}
-        Body::Never => return until_reset(&mut respond).await,
+        Body::Never => {
+            let _ = gone.await;
+            return;
+        }
         Body::After(delay) => tokio::select! {
             () = tokio::time::sleep(delay) => {}
-            () = until_reset(&mut respond) => return,
+            _ = gone => return,
         },
     }
     if !last {

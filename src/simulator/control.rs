@@ -31,7 +31,7 @@ enum Settings {
 pub(super) struct Control {
     state: Mutex<State>,
     waker: AtomicWaker,
-    gone: Notify,
+    ending: Notify,
 }
 
 struct State {
@@ -65,7 +65,7 @@ impl Control {
         let control = Self {
             state: Mutex::new(state),
             waker: AtomicWaker::new(),
-            gone: Notify::new(),
+            ending: Notify::new(),
         };
         control.announce(limit);
         control
@@ -84,6 +84,9 @@ impl Control {
         let mut state = self.state();
         if state.mode != Mode::Killed {
             state.mode = mode;
+        }
+        if mode == Mode::BlackHole {
+            self.ending.notify_one();
         }
         drop(state);
         self.waker.wake();
@@ -107,25 +110,25 @@ impl Control {
     /// Sends GOAWAY and closes once the streams it covers have been answered.
     /// The last stream is `last`, or higher if one above has been processed
     /// already, for a client repeats what lies above. Only the first counts.
-    pub(super) fn go_away(&self, last: Option<u32>, code: h2::Reason, reason: &str) {
+    pub(super) fn go_away(&self, last: Option<u32>, debug: &str) {
         let mut state = self.state();
         if state.goaway.is_none() {
             let last = last.map_or(state.highest, |last| last.max(state.highest_claimed));
             state.goaway = Some(last);
             state.open.retain(|stream| *stream <= last);
-            let debug = serde_json::json!({ "reason": reason }).to_string();
             state
                 .inject
-                .push_back(frames::goaway(last, code.into(), debug.as_bytes()));
-            self.gone.notify_one();
+                .push_back(frames::goaway(last, debug.as_bytes()));
+            self.ending.notify_one();
         }
         drop(state);
         self.waker.wake();
     }
 
-    /// Until GOAWAY has been said. For the one task that drives the connection.
-    pub(super) async fn gone(&self) {
-        self.gone.notified().await;
+    /// Until GOAWAY was said or the connection became a black hole. For the one
+    /// task that drives the connection.
+    pub(super) async fn ending(&self) {
+        self.ending.notified().await;
     }
 
     /// Whether a GOAWAY that was said includes this stream.
@@ -245,7 +248,7 @@ mod tests {
             control.received(head(1, 5, stream));
         }
         assert!(control.claim(3));
-        control.go_away(Some(1), h2::Reason::NO_ERROR, "Shutdown");
+        control.go_away(Some(1), "");
         assert!(control.claim(1) && control.claim(3), "covered");
         assert!(!control.claim(5), "excluded");
     }
@@ -257,7 +260,7 @@ mod tests {
         let control = Control::new(10);
         control.received(head(1, 5, 1));
         control.received(head(1, 5, 3));
-        control.go_away(Some(1), h2::Reason::NO_ERROR, "Shutdown");
+        control.go_away(Some(1), "");
         while control.next_injection().is_some() {}
         assert!(!control.is_finished());
         control.sent(head(0, 1, 1));

@@ -14,6 +14,8 @@ const GOAWAY: u8 = 7;
 const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
 const MAX_CONCURRENT_STREAMS: u16 = 3;
+const NO_ERROR: u32 = 0;
+const LONGEST_DEBUG: usize = 16_000;
 
 /// A frame header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,15 +139,19 @@ pub(super) fn settings_limit(frame: &[u8]) -> Option<u32> {
     ))
 }
 
-/// GOAWAY with an error code and debug data.
-pub(super) fn goaway(last_stream: u32, code: u32, debug: &[u8]) -> Vec<u8> {
+/// GOAWAY with `NO_ERROR` and debug data, which is left out if it is too long
+/// for any frame.
+pub(super) fn goaway(last_stream: u32, debug: &[u8]) -> Vec<u8> {
+    let debug = if debug.len() > LONGEST_DEBUG {
+        &[]
+    } else {
+        debug
+    };
     let length = u32::try_from(8 + debug.len()).unwrap_or(8).to_be_bytes();
     let mut frame = vec![length[1], length[2], length[3], GOAWAY, 0, 0, 0, 0, 0];
     frame.extend_from_slice(&last_stream.to_be_bytes());
-    frame.extend_from_slice(&code.to_be_bytes());
-    if length != [0, 0, 0, 8] {
-        frame.extend_from_slice(debug);
-    }
+    frame.extend_from_slice(&NO_ERROR.to_be_bytes());
+    frame.extend_from_slice(debug);
     frame
 }
 
@@ -173,7 +179,7 @@ mod tests {
     #[test]
     fn boundaries_do_not_depend_on_how_bytes_arrive() {
         let mut bytes = settings(7);
-        bytes.extend(goaway(5, 0, br#"{"reason":"Shutdown"}"#));
+        bytes.extend(goaway(5, br#"{"reason":"Shutdown"}"#));
         bytes.extend([0, 0, 0, SETTINGS, ACK, 0, 0, 0, 0]);
         let mut whole = Scanner::default();
         let expected = walk(&mut whole, &bytes);

@@ -6,7 +6,8 @@
 //! clients, or a mistake would cancel itself out.
 //!
 //! - [`Simulator`]: starts everything, makes keys and certificates, changes
-//!   what the services know; `files` writes what a client needs;
+//!   what the services know; `start` and `files`: how it comes up and what it
+//!   writes for a client;
 //! - [`Server`]: one listener, which can go down and come back;
 //!   `connection`, `token_connection`: what is served on it; `wire`,
 //!   `control`, `frames`: HTTP/2 below its library, for SETTINGS and GOAWAY;
@@ -28,8 +29,10 @@ mod fcm_errors;
 mod fcm_rules;
 mod files;
 mod frames;
+mod handle;
 mod jwt;
 mod oauth;
+mod options;
 mod play;
 mod record;
 mod rsa_key;
@@ -40,23 +43,25 @@ mod token_connection;
 mod wire;
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
-
-use chrono::{DateTime, Utc};
 
 pub use accounts::{Device, Environment};
 pub use files::Files;
+pub use handle::Simulator;
+pub use options::{Options, Ports};
 pub use record::{Answer, Claims, Journal, Keep, Record, Tally};
 pub use script::{Body, Effect, RetryAfter, Rule, Script, Step, Target};
 pub use server::{Server, Stop};
 
-use accounts::{Accounts, AuthKey, ServiceAccount};
-use certificates::Certificates;
+use accounts::{Accounts, ServiceAccount};
 use rsa_key::RsaKey;
 use script::Player;
+
+/// The example in the documentation compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/simulator.md")]
+struct Page;
 
 /// What can go wrong with a simulator.
 #[derive(Debug, thiserror::Error)]
@@ -109,68 +114,6 @@ impl fmt::Display for ServerKind {
     }
 }
 
-/// Ports to listen on; 0 takes a free one.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Ports {
-    /// `APNs` production.
-    pub apns_production: u16,
-    /// `APNs` sandbox.
-    pub apns_sandbox: u16,
-    /// FCM.
-    pub fcm: u16,
-    /// OAuth.
-    pub oauth: u16,
-}
-
-/// How a simulator is set up. The defaults fit the app `com.example.calls`.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Address of every server.
-    pub listen: IpAddr,
-    /// Their ports.
-    pub ports: Ports,
-    /// Apple's team id.
-    pub team_id: String,
-    /// The id of the team's first key.
-    pub key_id: String,
-    /// The team's apps; the first is the client certificate's.
-    pub bundle_ids: Vec<String>,
-    /// The FCM project of the first service account.
-    pub project_id: String,
-    /// Streams of an `APNs` connection once its sender is known.
-    pub max_streams: u32,
-    /// Streams of an FCM connection.
-    pub fcm_max_streams: u32,
-    /// A second provider token on a connection sooner than this is
-    /// `TooManyProviderTokenUpdates`.
-    pub provider_token_window: Duration,
-    /// How long access tokens live.
-    pub access_token_life: Duration,
-    /// How much is kept on record.
-    pub keep: Keep,
-    /// What is played from the start.
-    pub script: Script,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            listen: Ipv4Addr::LOCALHOST.into(),
-            ports: Ports::default(),
-            team_id: "ABCDE12345".to_owned(),
-            key_id: "FGHIJ67890".to_owned(),
-            bundle_ids: vec!["com.example.calls".to_owned()],
-            project_id: "ringpush-sim".to_owned(),
-            max_streams: 1_000,
-            fcm_max_streams: 100,
-            provider_token_window: Duration::from_secs(20 * 60),
-            access_token_life: Duration::from_secs(3_599),
-            keep: Keep::Records(100_000),
-            script: Script::default(),
-        }
-    }
-}
-
 /// What all servers share.
 struct World {
     options: Options,
@@ -189,242 +132,6 @@ impl World {
     /// The audiences that mean this token server.
     fn token_urls(&self) -> &[String] {
         self.token_urls.get().map_or(&[], Vec::as_slice)
-    }
-}
-
-/// Four servers and what a client needs to use them. Dropped, it resets every
-/// connection.
-pub struct Simulator {
-    world: Arc<World>,
-    certificates: Certificates,
-    auth_key: String,
-    service_account: String,
-    apns_production: Arc<Server>,
-    apns_sandbox: Arc<Server>,
-    fcm: Arc<Server>,
-    oauth: Arc<Server>,
-}
-
-impl Simulator {
-    /// One of the servers, to stop and start it.
-    #[must_use]
-    pub fn server(&self, kind: ServerKind) -> &Arc<Server> {
-        match kind {
-            ServerKind::ApnsProduction => &self.apns_production,
-            ServerKind::ApnsSandbox => &self.apns_sandbox,
-            ServerKind::Fcm => &self.fcm,
-            ServerKind::Oauth => &self.oauth,
-        }
-    }
-
-    /// Base URL of `APNs` production.
-    #[must_use]
-    pub fn apns_production_url(&self) -> String {
-        self.apns_production.url()
-    }
-
-    /// Base URL of the `APNs` sandbox.
-    #[must_use]
-    pub fn apns_sandbox_url(&self) -> String {
-        self.apns_sandbox.url()
-    }
-
-    /// Base URL of FCM.
-    #[must_use]
-    pub fn fcm_url(&self) -> String {
-        self.fcm.url()
-    }
-
-    /// The `token_uri` of service accounts.
-    #[must_use]
-    pub fn token_url(&self) -> String {
-        self.oauth.url() + "/token"
-    }
-
-    /// The authority that signed the servers' certificates, PEM.
-    #[must_use]
-    pub fn ca_pem(&self) -> &str {
-        &self.certificates.ca_pem
-    }
-
-    /// The team's key as Apple's .p8 file holds it. A secret, of this process.
-    #[must_use]
-    pub fn auth_key_pem(&self) -> &str {
-        &self.auth_key
-    }
-
-    /// The service-account file, JSON. A secret, of this process.
-    #[must_use]
-    pub fn service_account_json(&self) -> &str {
-        &self.service_account
-    }
-
-    /// Client certificate and key, PEM.
-    #[must_use]
-    pub fn client_pem(&self) -> &str {
-        &self.certificates.client_pem
-    }
-
-    /// The same as PKCS#12, and its password.
-    #[must_use]
-    pub fn client_p12(&self) -> (&[u8], &str) {
-        (
-            &self.certificates.client_p12,
-            &self.certificates.p12_password,
-        )
-    }
-
-    /// How it was set up.
-    #[must_use]
-    pub fn options(&self) -> &Options {
-        &self.world.options
-    }
-
-    /// What arrived.
-    #[must_use]
-    pub fn record(&self) -> &Journal {
-        &self.world.journal
-    }
-
-    /// Plays this script from its beginning, instead of the one under way.
-    ///
-    /// # Errors
-    /// A step does not fit its server.
-    pub fn script(&self, script: Script) -> Result<(), Error> {
-        script.check()?;
-        self.world.player.play(script);
-        Ok(())
-    }
-
-    /// Tells the services about a device token.
-    pub fn register(&self, token: &str, device: Device) {
-        self.world.accounts.register(token, device);
-    }
-
-    /// The app behind this token was removed at `since`.
-    pub fn unregister(&self, token: &str, since: DateTime<Utc>) {
-        let device = self.world.accounts.device(token);
-        self.register(
-            token,
-            Device {
-                unregistered_since: Some(since),
-                ..device
-            },
-        );
-    }
-
-    /// The token is as good as any again.
-    pub fn forget(&self, token: &str) {
-        self.world.accounts.forget(token);
-    }
-
-    /// Gives a team one more app.
-    pub fn add_bundle_id(&self, team: &str, bundle_id: &str) {
-        let mut state = self.world.accounts.write();
-        state
-            .teams
-            .entry(team.to_owned())
-            .or_default()
-            .insert(bundle_id.to_owned());
-    }
-
-    /// Makes a key for a team (of one environment, or of both) and gives its
-    /// .p8. A key with the same id is replaced.
-    ///
-    /// # Errors
-    /// The key cannot be made.
-    pub fn add_auth_key(
-        &self,
-        team: &str,
-        key_id: &str,
-        environment: Option<Environment>,
-    ) -> Result<String, Error> {
-        let (pem, point) = certificates::auth_key()?;
-        let mut state = self.world.accounts.write();
-        state.teams.entry(team.to_owned()).or_default();
-        state.keys.insert(
-            key_id.to_owned(),
-            AuthKey {
-                team: team.to_owned(),
-                point,
-                environment,
-            },
-        );
-        Ok(pem)
-    }
-
-    /// Revokes a team's key: `InvalidProviderToken` from now on.
-    pub fn remove_auth_key(&self, key_id: &str) {
-        self.world.accounts.write().keys.remove(key_id);
-    }
-
-    /// Adds an FCM project that no account may use yet.
-    pub fn add_project(&self, project_id: &str) {
-        self.world
-            .accounts
-            .write()
-            .projects
-            .insert(project_id.to_owned());
-    }
-
-    /// Makes a service account with a key of its own that may send for a
-    /// project (added if need be), and gives its file.
-    ///
-    /// # Errors
-    /// The key cannot be made.
-    pub async fn add_service_account(
-        &self,
-        email: &str,
-        project_id: &str,
-    ) -> Result<String, Error> {
-        let key = RsaKey::generate().await?;
-        Ok(self
-            .world
-            .add_service_account(email, project_id, &key, &self.token_url()))
-    }
-
-    /// Deletes a service account: `invalid_grant` from now on.
-    pub fn remove_service_account(&self, email: &str) {
-        self.world.accounts.write().service_accounts.remove(email);
-    }
-
-    /// Makes every access token issued so far invalid.
-    pub fn revoke_access_tokens(&self) {
-        self.world.accounts.revoke_grants();
-    }
-
-    /// Ends every server.
-    pub async fn stop(&self, how: Stop) {
-        tokio::join!(
-            self.apns_production.end(how),
-            self.apns_sandbox.end(how),
-            self.fcm.end(how),
-            self.oauth.end(how)
-        );
-    }
-}
-
-impl Drop for Simulator {
-    fn drop(&mut self) {
-        for server in [
-            &self.apns_production,
-            &self.apns_sandbox,
-            &self.fcm,
-            &self.oauth,
-        ] {
-            server.abandon();
-        }
-    }
-}
-
-impl fmt::Debug for Simulator {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Simulator")
-            .field("apns_production", &self.apns_production_url())
-            .field("apns_sandbox", &self.apns_sandbox_url())
-            .field("fcm", &self.fcm_url())
-            .field("token", &self.token_url())
-            .finish_non_exhaustive()
     }
 }
 

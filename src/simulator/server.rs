@@ -21,6 +21,8 @@ use super::{ServerKind, World};
 const GRACE: Duration = Duration::from_secs(5);
 /// How long a port may stay taken by a connection that is just ending.
 const REBIND: Duration = Duration::from_secs(3);
+/// Connections at once; more are closed.
+const MOST: usize = 10_000;
 /// The longest stall.
 const STALL: Duration = Duration::from_secs(600);
 
@@ -225,6 +227,7 @@ impl Server {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
+                Ok(_) if self.connections() >= MOST => {}
                 Ok((stream, _)) => {
                     tasks.spawn(Arc::clone(&self).connection(stream, stops.clone()));
                 }

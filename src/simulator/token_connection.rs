@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -15,7 +16,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
-use super::connection::{HANDSHAKE, Stops};
+use super::connection::Stops;
 use super::control::{Control, Mode};
 use super::exchange::Reply;
 use super::oauth;
@@ -24,6 +25,8 @@ use super::script::Body;
 use super::server::Server;
 use super::wire::Wire;
 
+/// How long a connection may be idle.
+const IDLE: Duration = Duration::from_secs(300);
 /// An assertion is about a kilobyte.
 const MOST: usize = 64 * 1024;
 
@@ -39,7 +42,7 @@ pub(super) async fn serve(stream: TcpStream, server: Arc<Server>, id: u64, stops
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HANDSHAKE)
+        .header_read_timeout(IDLE)
         .serve_connection(io, service);
     let mut connection = std::pin::pin!(connection);
     let mut draining = false;

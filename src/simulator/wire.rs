@@ -129,6 +129,11 @@ impl<S: Socket> Wire<S> {
                     return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                 }
                 self.injecting.advance(sent);
+                if self.injecting.is_empty() {
+                    // A GOAWAY may leave nothing to wait for, and reading is
+                    // where the connection ends: come round once more.
+                    cx.waker().wake_by_ref();
+                }
             }
             if !self.framed || !self.outbound.at_boundary() {
                 return Poll::Ready(Ok(()));

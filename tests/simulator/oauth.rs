@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::client::{rs256, simulator};
+use super::client::{Client, Push, rs256, simulator};
 
 pub const SCOPE: &str = "https://www.googleapis.com/auth/firebase.messaging";
 const GRANT: &str = "urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer";
@@ -196,4 +196,21 @@ async fn a_script_plays_here_too() {
     let began = tokio::time::Instant::now();
     assert_eq!(ask(&simulator, &good).await.unwrap().0, 200);
     assert!(began.elapsed() >= Duration::from_millis(200));
+}
+
+/// Somebody else's client: `gcp_auth` pads its base64url, and Google takes it.
+#[tokio::test]
+async fn gcp_auth_gets_a_token_that_fcm_takes() {
+    use gcp_auth::TokenProvider as _;
+    let simulator = simulator().await;
+    let account =
+        gcp_auth::CustomServiceAccount::from_json(simulator.service_account_json()).unwrap();
+    let token = account.token(&[SCOPE]).await.unwrap();
+    let client = Client::connect(&simulator.fcm_url(), &simulator).await;
+    let message = json!({ "message": { "token": "device:one", "data": { "v": "1" } } });
+    let answer = client
+        .send(Push::message(token.as_str(), &message))
+        .await
+        .unwrap();
+    assert_eq!(answer.status, 200, "{:?}", answer.json());
 }

@@ -47,7 +47,7 @@ async fn an_abrupt_stop_and_a_restart() {
 #[tokio::test]
 async fn a_scripted_outage_ends_by_itself() {
     let simulator = simulator().await;
-    let text = "[[rule]]\nserver = \"apns-production\"\nsteps = [{ outage = \"700ms\" }]";
+    let text = "[[rule]]\nserver = \"apns-production\"\nsteps = [{ outage = \"1500ms\" }]";
     simulator.script(Script::from_toml(text).unwrap()).unwrap();
     let url = simulator.apns_production_url();
     let push = Push::voip(&jwt(&simulator, 0));
@@ -63,7 +63,7 @@ async fn a_scripted_outage_ends_by_itself() {
 #[tokio::test]
 async fn refusing_connections_leaves_those_there_are() {
     let simulator = simulator().await;
-    let text = "[[rule]]\nserver = \"apns-production\"\nsteps = [{ refuse = \"700ms\" }]";
+    let text = "[[rule]]\nserver = \"apns-production\"\nsteps = [{ refuse = \"1500ms\" }]";
     simulator.script(Script::from_toml(text).unwrap()).unwrap();
     let push = Push::voip(&jwt(&simulator, 0));
     let client = Client::connect(&simulator.apns_production_url(), &simulator).await;

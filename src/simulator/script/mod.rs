@@ -1,9 +1,11 @@
 //! Scripts: what the servers do to whom, and in which order. A script is a
 //! list of rules; TOML and JSON files have the same shape.
 
+mod file;
 mod player;
 mod step;
 
+use std::fmt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -24,7 +26,7 @@ pub struct Script {
 }
 
 /// One rule: for whom, and what.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
     /// Which server.
@@ -70,6 +72,17 @@ impl Target {
             Self::Fcm => server == ServerKind::Fcm,
             Self::Oauth => server == ServerKind::Oauth,
         }
+    }
+}
+
+impl fmt::Debug for Rule {
+    /// Without the device token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rule")
+            .field("server", &self.server)
+            .field("steps", &self.steps)
+            .field("then", &self.then)
+            .finish_non_exhaustive()
     }
 }
 
