@@ -1,15 +1,18 @@
 //! Cancels, which every worker learns.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use lapin::message::Delivery;
 use lapin::options::{BasicQosOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use lapin::{Connection, Consumer};
-use tokio::time::{Instant, timeout, timeout_at};
-use tracing::{debug, warn};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use crate::call::outcome::TraceContext;
@@ -25,7 +28,7 @@ use super::{AmqpError, CancelSource};
 /// with such a limit.
 const PREFETCH: u16 = 1000;
 /// Bound on reading what is there already before the first ring is taken.
-const CATCH_UP: Duration = Duration::from_secs(2);
+pub(crate) const CATCH_UP: Duration = Duration::from_secs(2);
 /// Without a marker, the stream counts as read when nothing came for this long.
 const QUIET: Duration = Duration::from_millis(200);
 /// Added to a ring's longest life: how far the stream is read back.
@@ -33,64 +36,119 @@ const MARGIN: Duration = Duration::from_secs(30);
 /// Message type of what a worker publishes to find the end of the stream.
 const MARKER: &str = "ringpush.marker";
 
-/// Reads cancels as long as its channel lives.
-pub(crate) struct Cancels {
-    consumer: Consumer,
-    acks: Acks,
-    dispatcher: Arc<Dispatcher>,
-    queue: String,
+/// Between two attempts to read cancels that cannot be read.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// At most one line about that in this time.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+
+/// Keeps reading cancels. That they cannot be read does not stop rings: a
+/// phone that rings on after the caller hung up is better than one that never
+/// rang.
+pub(crate) struct Cancels<'a> {
+    pub(crate) connection: &'a Connection,
+    pub(crate) topology: &'a Topology,
+    pub(crate) ring_window: Duration,
+    pub(crate) dispatcher: &'a Arc<Dispatcher>,
 }
 
-/// The task that acknowledges what [`Cancels`] reads.
-pub(crate) type AckTask = futures_util::future::BoxFuture<'static, Result<(), AmqpError>>;
+impl Cancels<'_> {
+    /// Reads as long as the connection lives. Tells `caught_up` when what was
+    /// sent before is known, or why it cannot be.
+    pub(crate) async fn keep(
+        &self,
+        marking: ConfirmChannel,
+        caught_up: oneshot::Sender<Result<(), AmqpError>>,
+    ) -> Infallible {
+        let first = async {
+            let mut reader = self.start().await?;
+            if self.topology.cancels() == CancelSource::Stream {
+                reader.catch_up(marking).await?;
+            }
+            Ok::<Reader, AmqpError>(reader)
+        };
+        let mut error = match first.await {
+            Ok(reader) => {
+                // Whoever waited may have gone on.
+                let _ = caught_up.send(Ok(()));
+                reader.run().await
+            }
+            Err(error) => {
+                let text = error.to_string();
+                let _ = caught_up.send(Err(error));
+                AmqpError::lost("cancels", text)
+            }
+        };
+        let mut complained: Option<Instant> = None;
+        loop {
+            if complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
+                complained = Some(Instant::now());
+                warn!(%error, "cancels cannot be read; rings go on, trying again");
+            }
+            sleep(RETRY_AFTER).await;
+            error = match self.start().await {
+                Ok(reader) => {
+                    info!("cancels are read again");
+                    complained = None;
+                    reader.run().await
+                }
+                Err(error) => error,
+            };
+        }
+    }
 
-impl Cancels {
     /// Starts to read, from the longest life of a ring ago where there is a
     /// stream.
-    pub(crate) async fn start(
-        connection: &Connection,
-        topology: &Topology,
-        ring_window: Duration,
-        dispatcher: Arc<Dispatcher>,
-    ) -> Result<(Self, AckTask), AmqpError> {
-        let channel = open(connection).await?;
+    async fn start(&self) -> Result<Reader, AmqpError> {
+        self.topology.ensure_cancels(self.connection).await?;
+        let channel = open(self.connection).await?;
         let qos = channel.basic_qos(PREFETCH, BasicQosOptions::default());
         bounded("the prefetch of cancels", qos).await?;
-        let (queue, arguments) = match topology.cancels() {
+        let source = self.topology.cancels();
+        let (queue, arguments) = match source {
             CancelSource::Stream => {
-                let back = (ring_window + MARGIN).as_secs();
+                let back = (self.ring_window + MARGIN).as_secs();
                 // An interval is measured on the broker's clock, which a
                 // timestamp made here might disagree with.
                 let offset = table([("x-stream-offset", text(&format!("{back}s")))]);
-                (topology.names().cancels.clone(), offset)
+                (self.topology.names().cancels.clone(), offset)
             }
-            CancelSource::Queue => (own_queue(&channel, topology).await?, table([])),
+            CancelSource::Queue => (own_queue(&channel, self.topology).await?, table([])),
         };
-        let exclusive = topology.cancels() == CancelSource::Queue;
         let consume = channel.basic_consume(
             short(&queue),
             "".into(),
-            consume_options(exclusive),
+            consume_options(source == CancelSource::Queue),
             arguments,
         );
         let consumer = bounded(&format!("queue {queue}"), consume).await?;
         let (acks, task) = Acks::new(channel, PREFETCH);
-        let cancels = Self {
+        Ok(Reader {
             consumer,
             acks,
-            dispatcher,
+            acknowledging: Box::pin(task),
+            dispatcher: Arc::clone(self.dispatcher),
             queue,
-        };
-        Ok((cancels, Box::pin(task)))
+        })
     }
+}
 
+/// A queue of cancels being read.
+struct Reader {
+    consumer: Consumer,
+    acks: Acks,
+    acknowledging: BoxFuture<'static, Result<(), AmqpError>>,
+    dispatcher: Arc<Dispatcher>,
+    queue: String,
+}
+
+impl Reader {
     /// Reads to what is the end of the stream now, for at most two seconds.
     ///
     /// Nothing in AMQP tells where a stream ends, so a marker is published to
     /// it and read until it comes back. If the broker does not take the marker
     /// (no permission to write to the default exchange, an alarm), a gap in
     /// what it delivers has to do.
-    pub(crate) async fn catch_up(&mut self, channel: ConfirmChannel) -> Result<(), AmqpError> {
+    async fn catch_up(&mut self, channel: ConfirmChannel) -> Result<(), AmqpError> {
         let end = Instant::now() + CATCH_UP;
         let published = timeout_at(end, publish_marker(channel, &self.queue)).await;
         let marker = match published {
@@ -105,9 +163,9 @@ impl Cancels {
         loop {
             let gap = (Instant::now() + QUIET).min(end);
             let until = if marker.is_some() { end } else { gap };
-            match timeout_at(until, self.consumer.next()).await {
-                Ok(next) => {
-                    let delivery = self.delivered(next)?;
+            match timeout_at(until, self.next()).await {
+                Ok(delivery) => {
+                    let delivery = delivery?;
                     let id = delivery.properties.message_id().as_ref();
                     let found = marker.is_some_and(|m| {
                         id.and_then(|id| Uuid::try_parse(id.as_str()).ok()) == Some(m)
@@ -134,18 +192,25 @@ impl Cancels {
     }
 
     /// Reads until the consumer ends, which is a failure.
-    pub(crate) async fn run(mut self) -> AmqpError {
+    async fn run(mut self) -> AmqpError {
         loop {
-            let next = self.consumer.next().await;
-            match self.delivered(next) {
+            match self.next().await {
                 Ok(delivery) => self.learn(&delivery).await,
                 Err(error) => return error,
             }
         }
     }
 
-    fn delivered(&self, next: Option<lapin::Result<Delivery>>) -> Result<Delivery, AmqpError> {
+    /// The next one, while acknowledging those before it.
+    async fn next(&mut self) -> Result<Delivery, AmqpError> {
         let what = || format!("queue {}", self.queue);
+        let next = tokio::select! {
+            next = self.consumer.next() => next,
+            ended = &mut self.acknowledging => {
+                ended?;
+                return Err(AmqpError::lost(what(), "acknowledging ended"));
+            }
+        };
         match next {
             Some(Ok(delivery)) => Ok(delivery),
             Some(Err(error)) => Err(AmqpError::of_operation(what(), &error)),
@@ -153,7 +218,7 @@ impl Cancels {
         }
     }
 
-    async fn learn(&self, delivery: &Delivery) {
+    async fn learn(&mut self, delivery: &Delivery) {
         let kind = delivery.properties.kind().as_ref();
         if kind.is_none_or(|kind| kind.as_str() != MARKER) {
             self.dispatcher.learn(&delivery.data);

@@ -27,8 +27,8 @@ pub enum AmqpError {
     },
     /// TLS failed because of certificates.
     #[error(
-        "TLS to RabbitMQ at {endpoint} failed: {reason}; check amqp.ca_file (the broker's CA) \
-         and the host name in amqp.url"
+        "TLS to RabbitMQ at {endpoint} failed: {reason}; check amqp.ca_file (the broker's CA), \
+         the host name in amqp.url, and amqp.client_cert_file if the broker asks for a certificate"
     )]
     Tls {
         /// Host, port and virtual host.
@@ -118,6 +118,14 @@ impl AmqpError {
             | Self::Denied { .. } => true,
             Self::Unreachable { .. } | Self::Lost { .. } => false,
         }
+    }
+
+    /// The same, if something is missing, as a fault that may pass by itself.
+    pub(crate) fn passing(self) -> Self {
+        if let Self::Missing { what, reason } = self {
+            return Self::Lost { what, reason };
+        }
+        self
     }
 
     pub(crate) fn lost(what: impl Into<String>, reason: impl Into<String>) -> Self {

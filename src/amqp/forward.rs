@@ -109,6 +109,7 @@ fn rebuilt(original: &BasicProperties, headers: FieldTable) -> BasicProperties {
 mod tests {
     use lapin::types::AMQPValue;
 
+    use super::super::topology::text_of;
     use super::*;
     use crate::call::event::{PartNumber, Platform};
 
@@ -133,10 +134,8 @@ mod tests {
 
     fn header(message: &Message, name: &str) -> Option<String> {
         let headers = message.properties.headers().as_ref().expect("headers");
-        headers.inner().get(name).map(|value| match value {
-            AMQPValue::LongString(text) => text.to_string(),
-            other => format!("{other:?}"),
-        })
+        let value = headers.inner().get(name)?;
+        Some(text_of(value).unwrap_or_else(|| format!("{value:?}")))
     }
 
     #[test]

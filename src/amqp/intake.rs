@@ -4,6 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
 use lapin::message::Delivery as Message;
 use lapin::options::{BasicCancelOptions, BasicQosOptions};
@@ -54,7 +55,7 @@ impl Intake {
         desk: Desk,
         source: Source,
         prefetch: u16,
-    ) -> Result<(Self, super::cancels::AckTask), AmqpError> {
+    ) -> Result<(Self, BoxFuture<'static, Result<(), AmqpError>>), AmqpError> {
         let queue = match source {
             Source::Calls => desk.names.calls.clone(),
             Source::Platform(platform) => desk.names.queue_of(platform).to_owned(),

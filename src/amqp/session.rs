@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 use lapin::{Connection, Event};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -15,13 +16,13 @@ use crate::engine::delivery::Source;
 use crate::engine::dispatch::Dispatcher;
 use crate::metrics::Metrics;
 
-use super::cancels::Cancels;
+use super::cancels::{CATCH_UP, Cancels};
 use super::connect::close;
 use super::intake::{Desk, Intake};
 use super::publisher::{ConfirmChannel, Publisher};
 use super::reports::ReportQueue;
 use super::topology::Topology;
-use super::{AmqpError, CancelSource, Connector};
+use super::{AmqpError, Connector};
 
 /// How often a connection that says nothing is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -48,6 +49,9 @@ pub(crate) struct Session<'a> {
     pub(crate) stop: &'a CancellationToken,
     pub(crate) state: &'a watch::Sender<BrokerState>,
     pub(crate) metrics: &'a Metrics,
+    /// Whether there has been no session yet: what is wrong from the start is
+    /// for a person to mend.
+    pub(crate) first: bool,
 }
 
 /// The two connections of a session.
@@ -93,8 +97,15 @@ impl Session<'_> {
         };
         // Ends with this function, and all tasks with it.
         let mut tasks = Tasks::new();
+        let (caught_up, gate) = oneshot::channel();
+        let cancels = Cancels {
+            connection: &link.consuming,
+            topology: self.topology,
+            ring_window: self.ring_window,
+            dispatcher: self.dispatcher,
+        };
         let working = async {
-            if let Err(error) = self.start(link, forwarding, marking, &mut tasks).await {
+            if let Err(error) = self.start(link, forwarding, gate, &mut tasks).await {
                 return error;
             }
             self.metrics.broker_connected.set(1);
@@ -107,6 +118,7 @@ impl Session<'_> {
         };
         tokio::select! {
             error = working => error,
+            never = cancels.keep(marking, caught_up) => match never {},
             error = reports.serve(&mut channel, self.topology, &link.consuming) => error,
             error = watch_connection(&link.consuming, "the consuming connection", None) => error,
             error = watch_connection(
@@ -135,25 +147,14 @@ impl Session<'_> {
         &self,
         link: &Link,
         forwarding: ConfirmChannel,
-        marking: ConfirmChannel,
+        gate: oneshot::Receiver<Result<(), AmqpError>>,
         tasks: &mut Tasks,
     ) -> Result<(), AmqpError> {
         if self.stop.is_cancelled() {
             // Only what is under way still needs the broker.
             return Ok(());
         }
-        let (mut cancels, acks) = Cancels::start(
-            &link.consuming,
-            self.topology,
-            self.ring_window,
-            Arc::clone(self.dispatcher),
-        )
-        .await?;
-        tasks.spawn(acks);
-        if self.topology.cancels() == CancelSource::Stream {
-            cancels.catch_up(marking).await?;
-        }
-        tasks.spawn(async { Err(cancels.run().await) });
+        self.wait_for_cancels(gate).await?;
         let (publisher, serve) = Publisher::new(forwarding);
         tasks.spawn(serve);
         let desk = Desk {
@@ -174,6 +175,21 @@ impl Session<'_> {
             tasks.spawn(intake.run());
         }
         Ok(())
+    }
+
+    /// Until the cancels sent before are known, but not for long.
+    async fn wait_for_cancels(
+        &self,
+        gate: oneshot::Receiver<Result<(), AmqpError>>,
+    ) -> Result<(), AmqpError> {
+        match timeout(CATCH_UP + LOOK_EVERY, gate).await {
+            Ok(Ok(Err(error))) if self.first && error.is_configuration() => Err(error),
+            Ok(Ok(Ok(()) | Err(_)) | Err(_)) => Ok(()),
+            Err(_) => {
+                warn!("cancels cannot be read in time; taking rings now");
+                Ok(())
+            }
+        }
     }
 }
 
@@ -197,7 +213,7 @@ async fn watch_connection(
 ) -> AmqpError {
     let mut events = std::pin::pin!(connection.events_listener());
     loop {
-        let event = tokio::time::timeout(LOOK_EVERY, next(&mut events)).await;
+        let event = timeout(LOOK_EVERY, next(&mut events)).await;
         match event {
             Ok(Some(Event::ConnectionBlocked(reason))) => {
                 warn!(reason, "the broker takes no publishes; rings go on");

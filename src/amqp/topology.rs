@@ -125,6 +125,20 @@ impl Topology {
         Ok(())
     }
 
+    /// The same for the stream of cancels, if there is to be one. Apart, for
+    /// rings can do without it.
+    pub(crate) async fn ensure_cancels(&self, connection: &Connection) -> Result<(), AmqpError> {
+        match self.cancels {
+            CancelSource::Stream => {
+                let channel = open(connection).await?;
+                self.queue(&channel, self.stream()).await?;
+                let _ = timeout(OPERATION_TIMEOUT, channel.close(200, "OK".into())).await;
+                Ok(())
+            }
+            CancelSource::Queue => Ok(()),
+        }
+    }
+
     /// Counts what is in the queues.
     pub(crate) async fn counts(
         &self,
@@ -132,7 +146,8 @@ impl Topology {
     ) -> Result<Vec<QueueCount>, AmqpError> {
         let channel = open(connection).await?;
         let mut counts = Vec::new();
-        for spec in self.queues() {
+        let stream = (self.cancels == CancelSource::Stream).then(|| self.stream());
+        for spec in self.queues().into_iter().chain(stream) {
             let options = QueueDeclareOptions {
                 passive: true,
                 durable: true,
@@ -171,7 +186,7 @@ impl Topology {
             arguments,
             bindings,
         };
-        let mut queues = vec![
+        vec![
             spec(
                 &names.dead,
                 bounded_quorum(MAX_DEAD),
@@ -189,14 +204,22 @@ impl Topology {
                 bounded_quorum(MAX_TOKENS),
                 vec![(&*names.outcomes, "token.#")],
             ),
-        ];
-        match self.cancels {
-            CancelSource::Stream => {
-                queues.push(spec(&names.cancels, stream(), vec![(calls, "cancel")]));
-            }
-            CancelSource::Queue => {}
+        ]
+    }
+
+    fn stream(&self) -> QueueSpec<'_> {
+        QueueSpec {
+            name: &self.names.cancels,
+            arguments: table([
+                ("x-queue-type", text("stream")),
+                ("x-max-age", text("1h")),
+                (
+                    "x-stream-max-segment-size-bytes",
+                    AMQPValue::LongLongInt(10_000_000),
+                ),
+            ]),
+            bindings: vec![(&self.names.calls, "cancel")],
         }
-        queues
     }
 
     /// Arguments of a queue that events are taken from. At-least-once dead
@@ -229,6 +252,7 @@ impl Topology {
             channel.exchange_declare(short(name), kind, options, arguments),
         )
         .await
+        .map_err(|error| self.sorted(error))
     }
 
     async fn queue(&self, channel: &Channel, spec: QueueSpec<'_>) -> Result<(), AmqpError> {
@@ -242,7 +266,8 @@ impl Topology {
             &what,
             channel.queue_declare(short(spec.name), options, spec.arguments),
         )
-        .await?;
+        .await
+        .map_err(|error| self.sorted(error))?;
         if !self.declare {
             // There is no way to ask the broker for a binding.
             return Ok(());
@@ -261,6 +286,15 @@ impl Topology {
             .await?;
         }
         Ok(())
+    }
+
+    /// What is not found although it was just declared is on a node that is
+    /// down or starting: that passes.
+    fn sorted(&self, error: AmqpError) -> AmqpError {
+        if !self.declare {
+            return error;
+        }
+        error.passing()
     }
 }
 
@@ -329,16 +363,5 @@ fn bounded_quorum(length: i64) -> FieldTable {
         ("x-queue-type", text("quorum")),
         ("x-max-length", AMQPValue::LongLongInt(length)),
         ("x-overflow", text("drop-head")),
-    ])
-}
-
-fn stream() -> FieldTable {
-    table([
-        ("x-queue-type", text("stream")),
-        ("x-max-age", text("1h")),
-        (
-            "x-stream-max-segment-size-bytes",
-            AMQPValue::LongLongInt(10_000_000),
-        ),
     ])
 }

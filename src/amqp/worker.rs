@@ -223,6 +223,7 @@ impl Run {
             stop: &self.stop,
             state: &self.state,
             metrics: &self.metrics,
+            first: fatal.is_some(),
         };
         let connect = async {
             if away {

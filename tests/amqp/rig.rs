@@ -82,10 +82,10 @@ impl Rig {
 
     pub(crate) async fn becomes(&self, connected: bool) {
         let mut state = self.worker.state();
-        timeout(PATIENCE, state.wait_for(|s| s.connected == connected))
-            .await
-            .unwrap_or_else(|_| panic!("connected did not become {connected}"))
-            .expect("the worker lives");
+        let became = timeout(PATIENCE, state.wait_for(|s| s.connected == connected)).await;
+        let failed = !matches!(became, Ok(Ok(_)));
+        drop(became);
+        assert!(!failed, "not {connected}: {:?}", state.borrow());
     }
 
     pub(crate) fn name(&self, suffix: &str) -> String {
@@ -178,9 +178,8 @@ impl Eye {
                 sleep(Duration::from_millis(20)).await;
             }
         };
-        if timeout(PATIENCE, counted).await.is_err() {
-            panic!("{queue} holds {:?}, not {count}", self.count(queue).await);
-        }
+        let in_time = timeout(PATIENCE, counted).await.is_ok();
+        assert!(in_time, "{queue} does not come to hold {count}");
     }
 
     /// Takes the next message, waiting for it.
@@ -228,10 +227,11 @@ impl Eye {
 
 pub(crate) fn header(delivery: &Delivery, name: &str) -> Option<String> {
     let headers = delivery.properties.headers().as_ref()?;
-    headers.inner().get(name).map(|value| match value {
-        AMQPValue::LongString(text) => text.to_string(),
-        other => format!("{other:?}"),
-    })
+    let value = headers.inner().get(name)?;
+    if let AMQPValue::LongString(text) = value {
+        return Some(text.to_string());
+    }
+    Some(format!("{value:?}"))
 }
 
 /// A good ring for one device.

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose,
 };
 use ringpush::amqp::{AmqpError, Settings};
 
@@ -16,6 +17,8 @@ impl Authority {
     fn new() -> Self {
         let mut params = CertificateParams::new(Vec::<String>::new()).expect("parameters");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.distinguished_name.push(DnType::CommonName, "a CA");
         let key = KeyPair::generate().expect("a key");
         Self(CertifiedIssuer::self_signed(params, key).expect("a CA"))
     }
@@ -24,6 +27,7 @@ impl Authority {
     fn issue(&self, folder: &Path, name: &str, purpose: ExtendedKeyUsagePurpose) {
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("parameters");
         params.extended_key_usages = vec![purpose];
+        params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.0).expect("a certificate");
         std::fs::write(folder.join(format!("{name}.pem")), certificate.pem()).expect("written");
