@@ -22,7 +22,7 @@ const BAD_ONCE_IN: Duration = Duration::from_secs(24 * 3600);
 /// The brake of one app, platform and environment.
 ///
 /// Knows tokens by a keyed hash only. All memory is bounded: the window's
-/// samples by [`MAX_SAMPLES`] each, the bad of the last day likewise.
+/// samples by a constant each, the bad of the last day likewise.
 #[derive(Debug)]
 pub struct Brake {
     settings: TokenSettings,
