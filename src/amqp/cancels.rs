@@ -19,7 +19,8 @@ use crate::call::outcome::TraceContext;
 use crate::engine::dispatch::Dispatcher;
 
 use super::acks::{Acks, Word};
-use super::publisher::{ConfirmChannel, Fate, Message};
+use super::ledger::Fate;
+use super::publisher::{ConfirmChannel, Message};
 use super::reports::properties;
 use super::topology::{Topology, bounded, consume_options, open, short, table, text};
 use super::{AmqpError, CancelSource};

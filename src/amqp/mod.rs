@@ -12,6 +12,7 @@ mod connect;
 mod error;
 mod forward;
 mod intake;
+mod ledger;
 pub mod producer;
 mod publisher;
 mod reports;

@@ -14,7 +14,8 @@ use uuid::Uuid;
 use crate::call::outcome::TraceContext;
 
 use super::connect::close;
-use super::publisher::{ConfirmChannel, Fate, Message, WINDOW};
+use super::ledger::Fate;
+use super::publisher::{ConfirmChannel, Message, WINDOW};
 use super::reports::properties;
 use super::topology::{Names, Topology, bounded, consume_options, open, short};
 use super::{AmqpError, Connector, Settings};

@@ -1,11 +1,10 @@
 //! Confirmed publishing.
 //!
 //! One task owns a publishing channel: where tasks shared one, rejected
-//! messages were seen reported as confirmed. And lapin hands a returned
-//! (unroutable) message to whichever confirm it resolves next, so returns are
-//! matched by message id here.
+//! messages were seen reported as confirmed.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::BTreeMap;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -16,7 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::AmqpError;
-use super::topology::{bounded, open, short, text_of};
+use super::ledger::{Fate, Ledger, Mark};
+use super::topology::{bounded, open, short};
 
 /// Bound on any single operation on the broker.
 pub(crate) const OPERATION_TIMEOUT: Duration = Duration::from_secs(5);
@@ -44,65 +44,16 @@ impl std::fmt::Debug for Message {
     }
 }
 
-/// What became of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
-    /// The broker has it.
-    Confirmed,
-    /// The broker would not have it.
-    Refused,
-    /// No queue takes it (mandatory messages only).
-    Returned,
-}
-
-/// What a returned message is recognised by: where it was to go and its
-/// message id, and its part, for the parts of an event share their id. Two
-/// messages can be the same in all of these; then both count as returned, for
-/// a duplicate does less harm than a loss.
-type Mark = (String, String, String);
-
-fn mark(exchange: &str, key: &str, properties: &BasicProperties) -> Mark {
-    let id = properties.message_id().as_ref();
-    let part = properties
-        .headers()
-        .as_ref()
-        .and_then(|headers| headers.inner().get("x-part"))
-        .and_then(text_of);
-    (
-        format!("{exchange}/{key}"),
-        id.map(ToString::to_string).unwrap_or_default(),
-        part.unwrap_or_default(),
-    )
-}
-
-/// A message that waits for its confirm.
-struct Open {
-    /// Of mandatory messages only; others are never returned.
-    mark: Option<Mark>,
-    since: Instant,
-}
-
-/// A mandatory message that was confirmed, and is believed only when every
-/// message published up to `until` is resolved too: one of those may be the
-/// confirm that lapin gave this message's return to.
-struct Held {
-    seq: u64,
-    mark: Mark,
-    until: u64,
-}
-
 type Resolved = (u64, lapin::Result<Confirmation>);
 
 /// A channel in confirm mode, owned by one task.
 pub(crate) struct ConfirmChannel {
     channel: Channel,
     status: ConnectionStatus,
-    next: u64,
     futures: FuturesUnordered<BoxFuture<'static, Resolved>>,
-    open: BTreeMap<u64, Open>,
-    held: VecDeque<Held>,
-    returned: HashSet<Mark>,
-    fates: VecDeque<(u64, Fate)>,
+    ledger: Ledger,
+    /// What ended the channel, until it has been told.
+    failure: Option<AmqpError>,
     /// When the connection was last seen blocked: that time does not count.
     blocked_at: Option<Instant>,
 }
@@ -120,33 +71,25 @@ impl ConfirmChannel {
         Ok(Self {
             channel,
             status: connection.status().clone(),
-            next: 0,
             futures: FuturesUnordered::new(),
-            open: BTreeMap::new(),
-            held: VecDeque::new(),
-            returned: HashSet::new(),
-            fates: VecDeque::new(),
+            ledger: Ledger::default(),
+            failure: None,
             blocked_at: None,
         })
     }
 
-    /// Messages not yet resolved.
+    /// Messages whose fate has not been told.
     pub(crate) fn outstanding(&self) -> usize {
-        self.open.len() + self.held.len() + self.fates.len()
+        self.ledger.outstanding()
     }
 
     /// Publishes without waiting; [`ConfirmChannel::next`] says what became of
     /// it under the number returned here.
     pub(crate) fn publish(&mut self, message: Message) -> u64 {
-        let seq = self.next;
-        self.next += 1;
-        let open = Open {
-            mark: message
-                .mandatory
-                .then(|| mark(&message.exchange, &message.key, &message.properties)),
-            since: Instant::now(),
-        };
-        self.open.insert(seq, open);
+        let mark = message
+            .mandatory
+            .then(|| Mark::of(&message.exchange, &message.key, &message.properties));
+        let seq = self.ledger.enter(mark);
         let channel = self.channel.clone();
         self.futures.push(Box::pin(async move {
             let options = BasicPublishOptions {
@@ -166,6 +109,8 @@ impl ConfirmChannel {
             };
             (seq, confirmation)
         }));
+        // The first poll hands it to lapin.
+        self.drain();
         seq
     }
 
@@ -177,44 +122,33 @@ impl ConfirmChannel {
     /// all outstanding messages is unknown.
     pub(crate) async fn next(&mut self) -> Result<(u64, Fate), AmqpError> {
         loop {
-            self.drain()?;
-            if let Some(fate) = self.fates.pop_front() {
+            self.drain();
+            if let Some(error) = self.failure.take() {
+                return Err(error);
+            }
+            if let Some(fate) = self.ledger.pop() {
                 return Ok(fate);
             }
-            let deadline = self.deadline()?;
-            match deadline {
-                // Nothing can time out: nothing is out, or the broker blocks.
-                None if self.open.is_empty() => std::future::pending::<()>().await,
-                None => {
-                    if let Ok(Some(resolved)) =
-                        timeout_at(Instant::now() + BLOCKED_POLL, self.futures.next()).await
-                    {
-                        self.resolve(resolved)?;
-                    }
-                }
-                Some(deadline) => {
-                    let deadline = deadline.min(Instant::now() + BLOCKED_POLL);
-                    if let Ok(Some(resolved)) = timeout_at(deadline, self.futures.next()).await {
-                        self.resolve(resolved)?;
-                    }
-                }
+            if self.futures.is_empty() {
+                std::future::pending::<()>().await;
+            }
+            // Looked at again now and then, for a connection may be blocked or
+            // unblocked meanwhile.
+            let until = self.deadline()?.min(Instant::now() + BLOCKED_POLL);
+            if let Ok(Some(resolved)) = timeout_at(until, self.futures.next()).await {
+                self.resolve(resolved);
             }
         }
     }
 
-    /// When the oldest confirm is overdue; none while the broker blocks.
-    fn deadline(&mut self) -> Result<Option<Instant>, AmqpError> {
+    /// When the oldest confirm is overdue. Time spent blocked does not count.
+    fn deadline(&mut self) -> Result<Instant, AmqpError> {
         let now = Instant::now();
         if self.status.blocked() {
             self.blocked_at = Some(now);
-            return Ok(None);
         }
-        let Some(oldest) = self.open.values().next() else {
-            return Ok(None);
-        };
-        let since = self
-            .blocked_at
-            .map_or(oldest.since, |at| at.max(oldest.since));
+        let since = self.ledger.oldest().unwrap_or(now);
+        let since = self.blocked_at.map_or(since, |at| at.max(since));
         let deadline = since + CONFIRM_TIMEOUT;
         if deadline <= now {
             return Err(AmqpError::lost(
@@ -222,69 +156,43 @@ impl ConfirmChannel {
                 format!("no confirm within {} s", CONFIRM_TIMEOUT.as_secs()),
             ));
         }
-        Ok(Some(deadline))
+        Ok(deadline)
     }
 
     /// Takes in everything that is resolved already.
-    fn drain(&mut self) -> Result<(), AmqpError> {
-        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        while let std::task::Poll::Ready(Some(resolved)) =
-            self.futures.poll_next_unpin(&mut context)
-        {
-            self.resolve(resolved)?;
+    fn drain(&mut self) {
+        let mut context = Context::from_waker(Waker::noop());
+        while let Poll::Ready(Some(resolved)) = self.futures.poll_next_unpin(&mut context) {
+            self.resolve(resolved);
         }
-        self.believe();
-        Ok(())
     }
 
-    fn resolve(&mut self, (seq, confirmation): Resolved) -> Result<(), AmqpError> {
-        let confirmation =
-            confirmation.map_err(|error| AmqpError::of_operation("publishing", &error))?;
+    fn resolve(&mut self, (seq, confirmation): Resolved) {
+        let confirmation = match confirmation {
+            Ok(confirmation) => confirmation,
+            Err(error) => {
+                self.failure
+                    .get_or_insert_with(|| AmqpError::of_operation("publishing", &error));
+                return;
+            }
+        };
         let acked = match &confirmation {
             Confirmation::Ack(_) => true,
             Confirmation::Nack(_) => false,
             Confirmation::NotRequested => {
-                return Err(AmqpError::lost("publishing", "the channel has no confirms"));
+                self.failure = Some(AmqpError::lost("publishing", "the channel has no confirms"));
+                return;
             }
         };
-        if let Some(message) = confirmation.take_message() {
+        let returned = confirmation.take_message().map(|message| {
             let message = message.delivery;
-            self.returned.insert(mark(
+            Mark::of(
                 message.exchange.as_str(),
                 message.routing_key.as_str(),
                 &message.properties,
-            ));
-        }
-        let Some(open) = self.open.remove(&seq) else {
-            return Ok(());
-        };
-        match open.mark {
-            Some(mark) if acked => self.held.push_back(Held {
-                seq,
-                mark,
-                until: self.next,
-            }),
-            Some(_) | None if !acked => self.fates.push_back((seq, Fate::Refused)),
-            Some(_) | None => self.fates.push_back((seq, Fate::Confirmed)),
-        }
-        Ok(())
-    }
-
-    fn believe(&mut self) {
-        let oldest = self.open.keys().next().copied().unwrap_or(u64::MAX);
-        while self.held.front().is_some_and(|held| held.until <= oldest)
-            && let Some(held) = self.held.pop_front()
-        {
-            let fate = if self.returned.contains(&held.mark) {
-                Fate::Returned
-            } else {
-                Fate::Confirmed
-            };
-            self.fates.push_back((held.seq, fate));
-        }
-        if self.held.is_empty() && self.open.values().all(|open| open.mark.is_none()) {
-            self.returned.clear();
-        }
+            )
+        });
+        self.ledger.resolve(seq, acked, returned);
     }
 
     /// Ends the channel.

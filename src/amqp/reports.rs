@@ -18,7 +18,8 @@ use crate::call::outcome::{Outcomes, Receipt, Report, TraceContext};
 use crate::metrics::Metrics;
 
 use super::AmqpError;
-use super::publisher::{ConfirmChannel, Fate, Message, WINDOW};
+use super::ledger::Fate;
+use super::publisher::{ConfirmChannel, Message, WINDOW};
 use super::settle::Line;
 use super::topology::{Topology, short, table, text};
 

@@ -113,7 +113,12 @@ impl Session<'_> {
                 state.connected = true;
                 state.error = None;
             });
-            info!(broker = %self.connector.endpoint(), "connected to the broker");
+            let broker = self.connector.endpoint();
+            if self.first {
+                info!(broker, "connected to the broker");
+            } else {
+                warn!(broker, "back at the broker");
+            }
             first_failure(&mut tasks).await
         };
         tokio::select! {

@@ -136,6 +136,7 @@ mod tests {
         assert!(told(&mut second));
         drop(second);
         drop(fourth);
-        assert!(line.lock().stuck.len() + line.lock().patient.len() <= 1);
+        let left = line.lock();
+        assert!(left.stuck.len() + left.patient.len() <= 1, "{left:?}");
     }
 }

@@ -90,7 +90,7 @@ impl Plan {
         Worker {
             task: tokio::spawn(run.sessions(self.queue, fatal)),
             state: watched,
-            failed,
+            failed: Some(failed),
             tracker,
             stop,
             end,
@@ -103,7 +103,7 @@ impl Plan {
 pub struct Worker {
     task: JoinHandle<()>,
     state: watch::Receiver<BrokerState>,
-    failed: oneshot::Receiver<AmqpError>,
+    failed: Option<oneshot::Receiver<AmqpError>>,
     tracker: TaskTracker,
     stop: CancellationToken,
     end: CancellationToken,
@@ -126,10 +126,14 @@ impl Worker {
     /// mend; never once there has been a session, nor while the broker is
     /// merely away.
     pub async fn fatal(&mut self) -> AmqpError {
-        match (&mut self.failed).await {
-            Ok(error) => error,
-            Err(_) => std::future::pending().await,
+        if let Some(failed) = &mut self.failed {
+            let told = failed.await;
+            self.failed = None;
+            if let Ok(error) = told {
+                return error;
+            }
         }
+        std::future::pending().await
     }
 
     /// Takes no more messages; those under way go on, and so do reports.
@@ -186,7 +190,7 @@ impl Run {
                 return;
             }
             if lasted.is_some() {
-                warn!(%error, "lost the broker, connecting again");
+                warn!(broker = %self.connector.endpoint(), %error, "lost the broker, connecting again");
                 complaint.made();
             } else if complaint.is_due() {
                 warn!(%error, "no session with the broker, trying again");

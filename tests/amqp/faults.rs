@@ -265,14 +265,17 @@ async fn a_token_event_that_finds_no_queue_is_published_again() {
         )
         .await
         .expect("deleted");
-    let receipts = vec![
-        rig.reports.publish(push_report("c1")),
-        rig.reports.publish(token_report("c1")),
-        rig.reports.publish(push_report("c1")),
-        rig.reports.publish(token_report("c2")),
-    ];
+    let receipts = (0..300)
+        .map(|n| {
+            rig.reports.publish(if n % 2 == 0 {
+                token_report("c1")
+            } else {
+                push_report("c1")
+            })
+        })
+        .collect();
     let settled = rig.reports.settle(Platform::Ios, receipts);
     assert!(timeout(PATIENCE, settled).await.expect("in time"));
-    eye.holds(&rig.name("tokens"), 2).await;
+    eye.holds(&rig.name("tokens"), 150).await;
     rig.end().await;
 }

@@ -91,7 +91,8 @@ async fn everything_is_declared_as_documented() {
     let counts = count(&rig.settings).await.expect("all are there");
     let names: Vec<&str> = counts.iter().map(|count| count.name.as_str()).collect();
     assert_eq!(names.len(), 6, "{names:?}");
-    assert!(counts.iter().all(|count| count.messages == 0));
+    // A stream keeps what was read.
+    assert!(counts[..5].iter().all(|count| count.messages == 0));
     rig.end().await;
 }
 
