@@ -5,32 +5,21 @@
 //! quote values, for they end up in logs and headers.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::value::RawValue;
-use serde_json::{Map, Value};
-use uuid::Uuid;
+use serde_json::Value;
 
+use super::devices::decode_devices;
+use super::fields::{Fields, RawFields, UNREADABLE, known_fields};
 use super::{
-    Action, BadDevice, Callee, Caller, CancelReason, Conversation, ConversationType, Data, Device,
-    DeviceEntry, Environment, EnvironmentChoice, Event, EventKind, HandleType, Media, Platform,
-    RawJson, Sealed,
+    Action, Callee, Caller, CancelReason, Conversation, ConversationType, Data, Event, EventKind,
+    HandleType, Media,
 };
 use crate::call::ids;
-use crate::call::secret::Secret;
-use crate::call::time::Timestamp;
 
 /// The longest body, in bytes.
 pub const MAX_BODY: usize = 512 * 1024;
-
-/// The most devices in one event.
-pub const MAX_DEVICES: usize = 1000;
-
-/// The longest token taken, in characters. Neither provider promises a length;
-/// this only keeps a request line sane.
-const MAX_TOKEN: usize = 4096;
 
 /// Every field of an event but `devices`.
 const EVENT_FIELDS: [&str; 14] = [
@@ -49,23 +38,6 @@ const EVENT_FIELDS: [&str; 14] = [
     "profile",
     "data",
 ];
-
-/// Every field of a device.
-const DEVICE_FIELDS: [&str; 9] = [
-    "id",
-    "platform",
-    "app",
-    "token",
-    "environment",
-    "registered_at",
-    "alert_token",
-    "data",
-    "sealed",
-];
-
-/// Half a surrogate pair, a number beyond every range, too many brackets: the
-/// grammar allows them, no value can hold them.
-const UNREADABLE: &str = "is nested too deep, or has a number or character that does not exist";
 
 /// What was wrong with an event, and where. Holds no value of the event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -122,31 +94,6 @@ impl Event {
         event.devices = decode_devices(raw.get("devices").copied(), &event)?;
         Ok(event)
     }
-}
-
-type RawFields<'a> = BTreeMap<String, &'a RawValue>;
-
-/// Reads the fields that mean something and leaves the others alone: an
-/// unknown one is ignored whatever is in it. The second is the first field
-/// that is JSON by its grammar but cannot be held.
-fn known_fields(
-    raw: &RawFields<'_>,
-    names: &[&'static str],
-) -> (Map<String, Value>, Option<&'static str>) {
-    let mut map = Map::new();
-    let mut unreadable = None;
-    for &name in names {
-        let Some(text) = raw.get(name) else {
-            continue;
-        };
-        match serde_json::from_str(text.get()) {
-            Ok(value) => {
-                map.insert(name.to_owned(), value);
-            }
-            Err(_) => unreadable = unreadable.or(Some(name)),
-        }
-    }
-    (map, unreadable)
 }
 
 fn invalid_json(error: &serde_json::Error) -> EventError {
@@ -279,244 +226,4 @@ fn decode_conversation(fields: &Fields<'_>) -> Result<Option<Conversation>, Even
         id: conversation.required_text("id")?.to_owned(),
         name: conversation.text("name")?.map(str::to_owned),
     }))
-}
-
-fn decode_devices(raw: Option<&RawValue>, event: &Event) -> Result<Vec<DeviceEntry>, EventError> {
-    let raw: Vec<&RawValue> = match raw.map(RawValue::get) {
-        None | Some("null") => Vec::new(),
-        Some(text) => serde_json::from_str(text)
-            .map_err(|_| EventError::new("devices", "must be an array"))?,
-    };
-    if raw.is_empty() && event.kind() == EventKind::Ring {
-        return Err(EventError::new(
-            "devices",
-            "a ring needs at least one device",
-        ));
-    }
-    if raw.len() > MAX_DEVICES {
-        return Err(EventError::new("devices", "more than 1000 devices"));
-    }
-    let mut seen = HashSet::with_capacity(raw.len());
-    Ok(raw
-        .iter()
-        .enumerate()
-        .map(|(index, raw)| DeviceEntry {
-            device: decode_device(raw, index, &event.data, &mut seen),
-            raw: RawJson((*raw).to_owned()),
-        })
-        .collect())
-}
-
-fn decode_device(
-    raw: &RawValue,
-    index: usize,
-    event_data: &Data,
-    seen: &mut HashSet<Arc<str>>,
-) -> Result<Arc<Device>, Box<BadDevice>> {
-    let at = format!("devices[{index}]");
-    let mut bad = BadDevice {
-        id: None,
-        platform: Platform::Unknown,
-        app: None,
-        reason: "invalid_device",
-        error: EventError::new(at.clone(), "must be an object"),
-    };
-    let Ok(raw) = serde_json::from_str::<RawFields<'_>>(raw.get()) else {
-        return Err(Box::new(bad));
-    };
-    let (map, unreadable) = known_fields(&raw, &DEVICE_FIELDS);
-    let fields = Fields {
-        map: &map,
-        at: at + ".",
-    };
-    // What can be known of a bad device is known before the first rule is
-    // applied, so that its report says as much as possible.
-    bad.id = fields.required_text("id").ok().map(Arc::from);
-    bad.app = fields.required_text("app").ok().map(Arc::from);
-    bad.platform = match map.get("platform").and_then(Value::as_str) {
-        Some("ios") => Platform::Ios,
-        Some("android") => Platform::Android,
-        Some(_) | None => Platform::Unknown,
-    };
-    if let Some(id) = &bad.id
-        && !seen.insert(Arc::clone(id))
-    {
-        bad.reason = "duplicate_device";
-        bad.error = fields.error("id", "stands in this event already");
-        return Err(Box::new(bad));
-    }
-    if let Some(name) = unreadable {
-        bad.error = fields.error(name, UNREADABLE);
-        return Err(Box::new(bad));
-    }
-    match read_device(&fields, bad.platform, event_data) {
-        Ok(device) => Ok(Arc::new(device)),
-        Err((reason, error)) => Err(Box::new(BadDevice {
-            reason,
-            error,
-            ..bad
-        })),
-    }
-}
-
-fn read_device(
-    fields: &Fields<'_>,
-    platform: Platform,
-    event_data: &Data,
-) -> Result<Device, (&'static str, EventError)> {
-    let invalid = |error| ("invalid_device", error);
-    let id = fields.required_text("id").map_err(invalid)?;
-    if platform == Platform::Unknown {
-        return Err((
-            "unknown_platform",
-            fields.error("platform", "must be ios or android"),
-        ));
-    }
-    let app = fields.required_text("app").map_err(invalid)?;
-    let token = fields
-        .required_text("token")
-        .map_err(|e| ("invalid_token", e))?;
-    check_token(fields, "token", token, platform)?;
-    let alert_token = fields.text("alert_token").map_err(invalid)?;
-    if let Some(token) = alert_token {
-        check_token(fields, "alert_token", token, platform)?;
-    }
-    let environment = fields
-        .choice(
-            "environment",
-            &[
-                (
-                    "production",
-                    EnvironmentChoice::Only(Environment::Production),
-                ),
-                ("sandbox", EnvironmentChoice::Only(Environment::Sandbox)),
-                ("auto", EnvironmentChoice::Auto),
-            ],
-        )
-        .map_err(invalid)?;
-    Ok(Device {
-        id: id.into(),
-        platform,
-        app: app.into(),
-        token: Secret::from(token),
-        environment,
-        registered_at: fields.time("registered_at").map_err(invalid)?,
-        alert_token: alert_token.map(Secret::from),
-        data: merged(event_data, fields.map_field("data").map_err(invalid)?),
-        sealed: decode_sealed(fields).map_err(invalid)?,
-    })
-}
-
-fn check_token(
-    fields: &Fields<'_>,
-    name: &str,
-    token: &str,
-    platform: Platform,
-) -> Result<(), (&'static str, EventError)> {
-    let problem = if token.is_empty() {
-        "must not be empty"
-    } else if token.len() > MAX_TOKEN {
-        "longer than 4096 characters"
-    } else if platform == Platform::Ios && !token.bytes().all(|b| b.is_ascii_hexdigit()) {
-        "must be hexadecimal"
-    } else {
-        return Ok(());
-    };
-    Err(("invalid_token", fields.error(name, problem)))
-}
-
-fn decode_sealed(fields: &Fields<'_>) -> Result<Option<Sealed>, EventError> {
-    let Some(sealed) = fields.object("sealed")? else {
-        return Ok(None);
-    };
-    Ok(Some(Sealed {
-        kid: sealed.required_text("kid")?.to_owned(),
-        ct: sealed.required_text("ct")?.to_owned(),
-    }))
-}
-
-fn merged(event: &Data, device: Option<&Map<String, Value>>) -> Data {
-    let Some(device) = device.filter(|map| !map.is_empty()) else {
-        return event.clone();
-    };
-    let mut data = (*event.0).clone();
-    for (key, value) in device {
-        data.insert(key.clone(), value.clone());
-    }
-    Data(Arc::new(data))
-}
-
-/// An object's fields and the path to it, with the readers that every level
-/// shares. `null` counts as absent: many producers write it for "none".
-struct Fields<'a> {
-    map: &'a Map<String, Value>,
-    at: String,
-}
-
-impl<'a> Fields<'a> {
-    fn error(&self, name: &str, problem: impl Into<Cow<'static, str>>) -> EventError {
-        EventError::new(format!("{}{name}", self.at), problem)
-    }
-
-    fn get(&self, name: &str) -> Option<&'a Value> {
-        self.map.get(name).filter(|value| !value.is_null())
-    }
-
-    fn text(&self, name: &str) -> Result<Option<&'a str>, EventError> {
-        match self.get(name) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(self.error(name, "must be a string")),
-        }
-    }
-
-    fn required_text(&self, name: &str) -> Result<&'a str, EventError> {
-        match self.text(name)? {
-            None => Err(self.error(name, "required")),
-            Some("") => Err(self.error(name, "must not be empty")),
-            Some(text) => Ok(text),
-        }
-    }
-
-    fn map_field(&self, name: &str) -> Result<Option<&'a Map<String, Value>>, EventError> {
-        match self.get(name) {
-            None => Ok(None),
-            Some(Value::Object(map)) => Ok(Some(map)),
-            Some(_) => Err(self.error(name, "must be an object")),
-        }
-    }
-
-    fn object(&self, name: &str) -> Result<Option<Fields<'a>>, EventError> {
-        let at = format!("{}{name}.", self.at);
-        Ok(self.map_field(name)?.map(|map| Fields { map, at }))
-    }
-
-    fn uuid(&self, name: &str) -> Result<Option<Uuid>, EventError> {
-        let Some(text) = self.text(name)? else {
-            return Ok(None);
-        };
-        ids::parse_uuid(text)
-            .map(Some)
-            .ok_or_else(|| self.error(name, "must be a UUID with hyphens"))
-    }
-
-    fn time(&self, name: &str) -> Result<Option<Timestamp>, EventError> {
-        let Some(text) = self.text(name)? else {
-            return Ok(None);
-        };
-        Timestamp::parse(text)
-            .map(Some)
-            .ok_or_else(|| self.error(name, "must be an RFC 3339 date and time with an offset"))
-    }
-
-    fn choice<T: Copy>(&self, name: &str, known: &[(&str, T)]) -> Result<Option<T>, EventError> {
-        let Some(text) = self.text(name)? else {
-            return Ok(None);
-        };
-        let found = known.iter().find(|(word, _)| *word == text);
-        found.map(|(_, value)| Some(*value)).ok_or_else(|| {
-            let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
-            self.error(name, format!("must be one of: {}", words.join(", ")))
-        })
-    }
 }

@@ -2,6 +2,8 @@
 //! that breaks a rule.
 
 mod decode;
+mod devices;
+mod fields;
 mod split;
 
 use std::fmt;
@@ -12,7 +14,8 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-pub use decode::{EventError, Limits, MAX_BODY, MAX_DEVICES};
+pub use decode::{EventError, Limits, MAX_BODY};
+pub use devices::MAX_DEVICES;
 pub use split::{MAX_PART, Part, PartNumber, split};
 
 use super::secret::Secret;
