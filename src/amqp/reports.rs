@@ -56,9 +56,9 @@ pub struct Reports {
 }
 
 impl Reports {
-    /// The seam and the queue behind it, which a session serves. A message's
-    /// reports are given up when half of `prefetch` messages wait for confirms
-    /// alone.
+    /// The seam and the queue behind it, which a session serves. The oldest
+    /// messages' reports are given up when half of `prefetch` messages wait for
+    /// confirms alone and none or hardly any come.
     pub(crate) fn new(prefetch: u16, metrics: Metrics) -> (Self, ReportQueue) {
         let (sender, incoming) = mpsc::unbounded_channel();
         let limit = usize::from(prefetch / 2).max(1);
@@ -102,8 +102,8 @@ impl Reports {
         let reports = self.lost_since.swap(0, Ordering::Relaxed);
         error!(
             reports,
-            "half of the prefetch waits for the broker to confirm reports: gave up reports so \
-             that rings go on"
+            "half of the prefetch waits for the broker to confirm reports, and it does not: gave up \
+             reports so that rings go on"
         );
     }
 }

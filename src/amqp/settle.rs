@@ -3,12 +3,21 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep};
+
+/// How long no message may have left the line before it counts as standing
+/// still. A busy broker confirms late, but it confirms all the time.
+const STILL: Duration = Duration::from_secs(1);
+
+/// How long the oldest may wait in a line that is too long, even if it moves.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The messages of one platform's queue that wait for confirms, oldest first.
-/// Rings come before reports: when more than `limit` wait, the oldest are told
-/// to give up what they can.
+/// Rings come before reports: when more than `limit` wait and the line stands
+/// still, or hardly moves, the oldest are told to give up what they can.
 #[derive(Debug)]
 pub(crate) struct Line {
     limit: usize,
@@ -21,12 +30,26 @@ struct Waiting {
     patient: BTreeMap<u64, Place>,
     /// Told to give up, and still waiting for what may not be given up.
     stuck: HashSet<u64>,
+    /// When a message last left because its reports were confirmed.
+    moved: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Place {
     give_up: oneshot::Sender<()>,
     essential: bool,
+    since: Instant,
+}
+
+impl Waiting {
+    /// Whether the oldest has waited long enough for nothing.
+    fn is_hopeless(&self, now: Instant) -> bool {
+        let Some((_, oldest)) = self.patient.first_key_value() else {
+            return false;
+        };
+        let moved = self.moved.map_or(oldest.since, |at| at.max(oldest.since));
+        now.duration_since(moved) >= STILL || now.duration_since(oldest.since) >= PATIENCE
+    }
 }
 
 impl Line {
@@ -47,9 +70,23 @@ impl Line {
         let place = Place {
             give_up: sender,
             essential,
+            since: Instant::now(),
         };
         waiting.patient.insert(number, place);
-        while waiting.patient.len() + waiting.stuck.len() > self.limit {
+        drop(waiting);
+        self.review();
+        Ticket {
+            line: self,
+            number,
+            give_up,
+        }
+    }
+
+    /// Tells the oldest to give up as long as there are too many of them.
+    fn review(&self) {
+        let mut waiting = self.lock();
+        let now = Instant::now();
+        while waiting.patient.len() + waiting.stuck.len() > self.limit && waiting.is_hopeless(now) {
             let Some((number, oldest)) = waiting.patient.pop_first() else {
                 break;
             };
@@ -57,12 +94,6 @@ impl Line {
                 waiting.stuck.insert(number);
             }
             let _ = oldest.give_up.send(());
-        }
-        drop(waiting);
-        Ticket {
-            line: self,
-            number,
-            give_up,
         }
     }
 
@@ -82,8 +113,16 @@ pub(crate) struct Ticket<'a> {
 impl Ticket<'_> {
     /// Resolves when it is this message's turn to give up.
     pub(crate) async fn give_up(&mut self) {
-        if (&mut self.give_up).await.is_err() {
-            std::future::pending::<()>().await;
+        loop {
+            tokio::select! {
+                biased;
+                told = &mut self.give_up => match told {
+                    Ok(()) => return,
+                    Err(_) => std::future::pending().await,
+                },
+                // Nobody may join any more, and time passes all the same.
+                () = sleep(STILL / 2) => self.line.review(),
+            }
         }
     }
 }
@@ -91,14 +130,19 @@ impl Ticket<'_> {
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
         let mut waiting = self.line.lock();
-        waiting.patient.remove(&self.number);
+        if waiting.patient.remove(&self.number).is_some() {
+            waiting.moved = Some(Instant::now());
+        }
         waiting.stuck.remove(&self.number);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use futures_util::FutureExt as _;
+    use tokio::time::advance;
 
     use super::*;
 
@@ -106,17 +150,16 @@ mod tests {
         ticket.give_up().now_or_never().is_some()
     }
 
-    #[test]
-    fn the_oldest_give_up_when_the_line_is_too_long() {
+    #[tokio::test(start_paused = true)]
+    async fn the_oldest_give_up_when_the_line_is_too_long_and_stands_still() {
         let line = Line::new(2);
         let mut first = line.join(false);
         let mut second = line.join(true);
-        assert!(!told(&mut first), "two may wait");
         let mut third = line.join(false);
-        assert!(told(&mut first), "the oldest gives up");
-        assert!(!told(&mut second) && !told(&mut third));
+        assert!(!told(&mut first), "it has only just become too long");
+        advance(STILL).await;
         let mut fourth = line.join(false);
-        assert!(told(&mut second));
+        assert!(told(&mut first) && told(&mut second));
         assert!(
             told(&mut third),
             "the second still takes up a place, for its token event"
@@ -124,19 +167,46 @@ mod tests {
         assert!(!told(&mut fourth));
     }
 
-    #[test]
-    fn those_who_leave_make_room() {
+    #[tokio::test(start_paused = true)]
+    async fn two_may_wait_for_ever() {
         let line = Line::new(2);
-        let first = line.join(true);
-        let mut second = line.join(true);
-        drop(first);
-        let _third = line.join(true);
-        assert!(!told(&mut second));
-        let fourth = line.join(true);
-        assert!(told(&mut second));
-        drop(second);
-        drop(fourth);
-        let left = line.lock();
-        assert!(left.stuck.len() + left.patient.len() <= 1, "{left:?}");
+        let (mut first, mut second) = (line.join(false), line.join(false));
+        advance(PATIENCE * 10).await;
+        line.review();
+        assert!(!told(&mut first) && !told(&mut second));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_gives_up_while_a_busy_broker_confirms() {
+        let line = Line::new(2);
+        let mut tickets: VecDeque<_> = (0..10).map(|_| line.join(false)).collect();
+        for _ in 0..20 {
+            advance(STILL / 4).await;
+            drop(tickets.pop_front());
+            tickets.push_back(line.join(false));
+            assert!(!tickets.iter_mut().any(told));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_that_hardly_moves_is_given_up_as_well() {
+        let line = Line::new(2);
+        let mut tickets: VecDeque<_> = (0..10).map(|_| line.join(false)).collect();
+        for _ in 0..7 {
+            advance(PATIENCE / 7 + Duration::from_millis(1)).await;
+            drop(tickets.pop_back());
+        }
+        line.review();
+        assert!(told(&mut tickets[0]) && !told(&mut tickets[1]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_alone_is_enough() {
+        let line = Line::new(1);
+        let mut first = line.join(false);
+        let _second = line.join(false);
+        tokio::time::timeout(STILL * 3, first.give_up())
+            .await
+            .expect("told");
     }
 }
