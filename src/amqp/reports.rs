@@ -27,6 +27,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How often exchanges and queues are declared again because a token event
 /// found none.
 const DECLARE_EVERY: Duration = Duration::from_secs(5);
+/// How long a report is waited for in any case: a burst fills half of the
+/// prefetch too, and a broker that is well confirms it within this time.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// At most one line about lost reports in this time.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
@@ -57,7 +60,7 @@ pub struct Reports {
 impl Reports {
     /// The seam and the queue behind it, which a session serves. A message's
     /// reports are given up when half of `prefetch` messages wait for confirms
-    /// alone.
+    /// alone, and it is not only a burst.
     pub(crate) fn new(prefetch: u16, metrics: Metrics) -> (Self, ReportQueue) {
         let (sender, incoming) = mpsc::unbounded_channel();
         let limit = usize::from(prefetch / 2).max(1);
@@ -125,11 +128,16 @@ impl Outcomes for Reports {
                 return true;
             }
             let essential = receipts.iter().any(Receipt::is_essential);
+            let patient_until = Instant::now() + PATIENCE;
             let mut ticket = self.line(platform).join(essential);
+            let told_to_give_up = async {
+                ticket.give_up().await;
+                sleep_until(patient_until).await;
+            };
             tokio::select! {
                 biased;
                 all = wait(&mut receipts) => return all,
-                () = ticket.give_up() => {}
+                () = told_to_give_up => {}
             }
             self.lose(&mut receipts);
             wait(&mut receipts).await

@@ -1,14 +1,15 @@
 //! A worker between a broker and the simulator.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use ringpush::simulator::{Options, Simulator};
+use ringpush::simulator::{Options, Record, ServerKind, Simulator};
 use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::broker::Broker;
 use super::client::Client;
-use super::worker::Worker;
+use super::worker::{PATIENCE, Worker};
 
 /// The simulator, the files that point a worker at it and at a prefix of its
 /// own on a broker, and a client on that broker.
@@ -65,6 +66,21 @@ impl Stage {
     /// A file of the configuration's folder.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// Every attempt at a push so far, once there are so many. (To open its
+    /// connections the worker also makes requests that push nothing.)
+    pub(crate) async fn pushes(&self, at_least: usize) -> Vec<Arc<Record>> {
+        let is_push = |record: &&Arc<Record>| {
+            record.server != ServerKind::Oauth && record.method == http::Method::POST
+        };
+        let journal = self.simulator.record();
+        let enough = |all: &[Arc<Record>]| all.iter().filter(is_push).count() >= at_least;
+        assert!(
+            journal.wait_until(PATIENCE, enough).await,
+            "fewer than {at_least} pushes"
+        );
+        journal.all().iter().filter(is_push).cloned().collect()
     }
 
     /// A worker that is ready.

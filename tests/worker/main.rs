@@ -6,4 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod load;
+mod malformed;
+mod reports;
 mod rings;
