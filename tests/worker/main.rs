@@ -6,6 +6,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cancels;
+mod cases;
 mod load;
 mod malformed;
 mod reports;
