@@ -8,7 +8,11 @@ mod support;
 
 mod cancels;
 mod cases;
+mod commands;
 mod load;
 mod malformed;
+mod mistakes;
 mod reports;
 mod rings;
+mod secrets;
+mod stdin;
