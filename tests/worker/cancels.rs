@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use ringpush::simulator::{Effect, Rule, Script, ServerKind, Step, Target};
+use ringpush::simulator::{Effect, Options, Rule, Script, ServerKind, Step, Target};
 use serde_json::{Value, json};
 
 use crate::support::client::Outcomes;
@@ -82,7 +82,7 @@ async fn a_worker_that_starts_later_knows_of_the_cancel() {
 async fn a_cancel_wakes_a_ring_that_waits_for_a_retry() {
     let stage = Stage::with(
         "[retry]\ninitial = \"30s\"\nmax = \"30s\"",
-        Default::default(),
+        Options::default(),
     )
     .await;
     let worker = stage.worker().await;
@@ -142,7 +142,7 @@ async fn ring_then_cancel(
 }
 
 /// The Android phone is told by a data message; an iPhone is not, for every
-/// VoIP push is a ring.
+/// `VoIP` push is a ring.
 #[tokio::test]
 async fn a_cancel_is_pushed_to_android_and_by_default_not_to_ios() {
     let stage = Stage::new().await;
@@ -168,7 +168,7 @@ async fn a_cancel_is_pushed_to_android_and_by_default_not_to_ios() {
 #[tokio::test]
 async fn an_ios_cancel_can_be_a_background_push() {
     let configuration = "[apps.\"com.example.calls\".ios]\ncancel = \"background\"";
-    let stage = Stage::with(configuration, Default::default()).await;
+    let stage = Stage::with(configuration, Options::default()).await;
     let worker = stage.worker().await;
     let mut outcomes = stage.client.outcomes().await;
     let alert = ios_token();
@@ -195,12 +195,12 @@ async fn an_ios_cancel_can_be_a_background_push() {
     stage.end(worker).await;
 }
 
-/// `cancel = "voip"`: another VoIP push, only where this worker's own ring was
+/// `cancel = "voip"`: another `VoIP` push, only where this worker's own ring was
 /// accepted.
 #[tokio::test]
 async fn an_ios_cancel_can_be_a_voip_push_after_a_ring() {
     let configuration = "[apps.\"com.example.calls\".ios]\ncancel = \"voip\"";
-    let stage = Stage::with(configuration, Default::default()).await;
+    let stage = Stage::with(configuration, Options::default()).await;
     let mut worker = stage.worker().await;
     let mut outcomes = stage.client.outcomes().await;
     ring_then_cancel(&stage, &mut outcomes, &json!({}), 2).await;

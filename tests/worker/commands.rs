@@ -155,7 +155,7 @@ async fn a_worker_rings_through_the_program_simulate() {
     client.clean().await;
 }
 
-/// A VoIP Services certificate in place of a key, as PEM or as the .p12 of a
+/// A `VoIP` Services certificate in place of a key, as PEM or as the .p12 of a
 /// Keychain.
 async fn rings_with_a_certificate(file: &str, password: Option<&str>) {
     let stage = Stage::new().await;

@@ -135,6 +135,10 @@ fn check_outcome(report: &Message, event: &Value) {
         assert_eq!(outcome["reason"], "unknown_platform");
         assert_eq!(outcome["provider_id"], Value::Null);
     }
+    check_properties(report, event);
+}
+
+fn check_properties(report: &Message, event: &Value) {
     assert_eq!(report.header("traceparent").as_deref(), Some(TRACEPARENT));
     assert_eq!(report.header("tracestate").as_deref(), Some("vendor=1"));
     assert_eq!(report.correlation_id(), event["call_id"].as_str());

@@ -3,7 +3,7 @@
 
 use lapin::BasicProperties;
 use ringpush::simulator::{Effect, Options, Rule, Script, Step, Target};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::events::{APP, android, android_token, at, cancel, ios, ios_token, ring};
 use crate::support::stage::Stage;
@@ -27,7 +27,7 @@ fn answer(status: u16, reason: &str) -> Step {
 }
 
 /// Every kind of refusal, each for a phone of its own.
-fn faults() -> (Vec<serde_json::Value>, Script) {
+fn faults() -> (Vec<Value>, Script) {
     let apple = [
         (410, "Unregistered"),
         (400, "BadDeviceToken"),
@@ -122,6 +122,11 @@ async fn everything_that_goes_wrong(stage: &Stage, tokens: &mut Vec<String>) {
     let mut over = cancel(&event);
     over["devices"] = event["devices"].clone();
     stage.client.publish("cancel", &over).await;
+    nonsense(stage, &event).await;
+}
+
+/// Messages that cannot be understood, with secrets in them.
+async fn nonsense(stage: &Stage, event: &Value) {
     let mut bad = event.clone();
     bad["caller"]["name"] = json!([CALLER]);
     let mut bodies = vec![bad.to_string()];
@@ -144,7 +149,7 @@ fn credentials(stage: &Stage) -> Vec<String> {
         let body = text.lines().filter(|line| !line.starts_with("-----"));
         lines.extend(body.map(str::to_owned));
     }
-    let account: serde_json::Value =
+    let account: Value =
         serde_json::from_str(stage.simulator.service_account_json()).expect("JSON");
     let key = account["private_key"].as_str().expect("a key");
     let body = key.lines().filter(|line| !line.starts_with("-----"));
