@@ -226,11 +226,15 @@ impl Config {
 }
 
 /// Without the library's mention of where it has the value from: file and key
-/// are named already.
+/// are named already. With an example where its words do not tell the form.
 fn plain_words(error: &config::ConfigError) -> String {
     let text = error.to_string();
     let cut = text.find(" for key `").unwrap_or(text.len());
-    text[..cut].to_owned()
+    let mut words = text[..cut].to_owned();
+    if words.ends_with("expected a duration") {
+        words.push_str(" such as \"30s\" or \"200ms\"");
+    }
+    words
 }
 
 #[cfg(test)]
@@ -266,7 +270,10 @@ service_account_file = "sa.json"
         for (text, wanted) in [
             ("[amqp]\nprefech = 3", "amqp.prefech: unknown field"),
             ("[amqp]\nprefetch = \"many\"", "amqp.prefetch: invalid type"),
-            ("[ring]\nttl = \"soon\"", "ring.ttl: "),
+            (
+                "[ring]\nttl = \"soon\"",
+                "expected a duration such as \"30s\"",
+            ),
             (
                 "[ring]\nttl = \"500s\"",
                 "ring.max_ttl: must not be shorter",

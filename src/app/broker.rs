@@ -1,5 +1,6 @@
 //! A worker on `RabbitMQ`, from start to drain.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +30,9 @@ pub async fn run_on_broker(
 ) -> anyhow::Result<Ended> {
     let metrics = Metrics::default();
     let window = config.ring.window();
-    let (plan, reports) = amqp::Plan::new(&config.amqp, metrics.clone())?;
+    let file = config.file().to_owned();
+    let (plan, reports) =
+        amqp::Plan::new(&config.amqp, metrics.clone()).map_err(|error| with_file(error, &file))?;
     let mut signals = Signals::listen()?;
     let listener = listen(&config).await?;
     let app = App::new(config, reports, metrics)?;
@@ -40,7 +43,7 @@ pub async fn run_on_broker(
     if let Err(error) = stopped {
         worker.close().await;
         app.close().await;
-        return Err(error.into());
+        return Err(with_file(error, &file));
     }
     tracing::info!(
         in_flight = worker.under_way(),
@@ -67,6 +70,17 @@ pub async fn run_on_broker(
     admin.stop().await;
     tracing::info!("stopped");
     Ok(ended)
+}
+
+/// Names the file of a key that a person has to mend.
+fn with_file(error: AmqpError, file: &Path) -> anyhow::Error {
+    let configuration = error.is_configuration();
+    let error = anyhow::Error::new(error);
+    if configuration {
+        error.context(file.display().to_string())
+    } else {
+        error
+    }
 }
 
 /// Serves signals until one asks to stop.

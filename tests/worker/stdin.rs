@@ -1,0 +1,79 @@
+//! `run --stdin`: the worker without a broker.
+
+use serde_json::Value;
+use tokio::io::AsyncWriteExt;
+
+use crate::support::events::{android, android_token, ios, ios_token, ring};
+use crate::support::stage::Offline;
+use crate::support::worker::Worker;
+
+fn lines(text: &str) -> Vec<Value> {
+    let all = text.lines().map(serde_json::from_str);
+    all.collect::<Result<_, _>>()
+        .expect("one JSON object a line")
+}
+
+/// Outcomes come out as JSON lines, a bad line is told by its number, and the
+/// end of the input ends the worker. Logs do not mix with outcomes.
+#[tokio::test]
+async fn events_in_lines_become_outcomes_in_lines() {
+    let site = Offline::new().await;
+    let mut worker = Worker::run(&site.config, &["--stdin"]);
+    let dead = ios_token();
+    site.simulator.unregister(&dead, chrono::Utc::now());
+    let good = ring(&[ios("i", &ios_token()), android("a", &android_token())]);
+    let gone = ring(&[ios("d", &dead)]);
+    let text = format!("{good}\n{{\"v\": 2}}\nno json\r\n{gone}");
+    let mut input = worker.input.take().expect("its standard input");
+    input.write_all(text.as_bytes()).await.unwrap();
+    drop(input);
+    assert_eq!(worker.exit_code().await, 0);
+    let mut all = lines(&worker.output.text());
+    let mut of = |kind: &str| {
+        let (mine, others) = all
+            .drain(..)
+            .partition::<Vec<_>, _>(|line| line["type"] == kind);
+        all = others;
+        mine
+    };
+    let mut bad = of("dead");
+    bad.sort_by_key(|line| line["line"].as_u64());
+    assert_eq!(bad.len(), 2);
+    for (line, number, error) in [
+        (&bad[0], 2, "v: must be 1"),
+        (&bad[1], 3, "body: is not JSON"),
+    ] {
+        assert_eq!(line["v"], 1);
+        assert_eq!(line["line"], number);
+        assert!(line["error"].as_str().unwrap().starts_with(error), "{line}");
+    }
+    let mut pushes = of("push");
+    pushes.sort_by_key(|line| line["device_id"].to_string());
+    let results: Vec<_> = pushes
+        .iter()
+        .map(|p| p["result"].as_str().unwrap())
+        .collect();
+    assert_eq!(results, ["accepted", "dead_token", "accepted"]);
+    let tokens = of("token");
+    assert_eq!((tokens.len(), &tokens[0]["token"]), (1, &Value::from(dead)));
+    assert_eq!(of("call").len(), 1, "nobody was reached by the second");
+    assert!(all.is_empty(), "{all:?}");
+}
+
+/// It is ready without a broker, and a signal ends it while its input is open.
+#[tokio::test]
+async fn it_is_ready_without_a_broker_and_ends_on_a_signal() {
+    let site = Offline::new().await;
+    let mut worker = Worker::run(&site.config, &["--stdin"]);
+    worker.ready().await;
+    let event = ring(&[ios("i", &ios_token())]).to_string() + "\n";
+    let mut input = worker.input.take().expect("its standard input");
+    input.write_all(event.as_bytes()).await.unwrap();
+    input.flush().await.unwrap();
+    while worker.output.text().is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(lines(&worker.output.text())[0]["result"], "accepted");
+    assert_eq!(worker.stop().await, 0);
+    drop(input);
+}
