@@ -95,6 +95,9 @@ fn targets(level: LogLevel) -> Targets {
     Targets::new()
         .with_default(own.min(LevelFilter::WARN))
         .with_target("ringpush", own)
+        // It quotes the token server's answer at every failed try; what went
+        // wrong is said once, by us, without the quote.
+        .with_target("gcp_auth", LevelFilter::OFF)
 }
 
 #[cfg(test)]
@@ -107,6 +110,7 @@ mod tests {
         assert!(targets.would_enable("ringpush::engine", &tracing::Level::TRACE));
         assert!(!targets.would_enable("h2::codec", &tracing::Level::INFO));
         assert!(targets.would_enable("lapin", &tracing::Level::WARN));
+        assert!(!targets.would_enable("gcp_auth::types", &tracing::Level::ERROR));
         assert!(!super::targets(LogLevel::Error).would_enable("lapin", &tracing::Level::WARN));
     }
 }
