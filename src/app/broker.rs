@@ -17,6 +17,9 @@ use crate::metrics::Metrics;
 use crate::shutdown::{Request, Signals};
 use crate::telemetry::Telemetry;
 
+/// How long closing the connections may take once all is done.
+const GOODBYE: Duration = Duration::from_secs(2);
+
 /// Takes events from the broker until a signal ends it.
 ///
 /// # Errors
@@ -29,7 +32,7 @@ pub async fn run_on_broker(
     telemetry: &Telemetry,
 ) -> anyhow::Result<Ended> {
     let metrics = Metrics::default();
-    let window = config.ring.window();
+    let longest_ring = config.ring.max_ttl;
     let file = config.file().to_owned();
     let (plan, reports) =
         amqp::Plan::new(&config.amqp, metrics.clone()).map_err(|error| with_file(error, &file))?;
@@ -37,7 +40,7 @@ pub async fn run_on_broker(
     let listener = listen(&config).await?;
     let app = App::new(config, reports, metrics)?;
     app.warm().await;
-    let mut worker = plan.start(Arc::clone(app.dispatcher()), window);
+    let mut worker = plan.start(Arc::clone(app.dispatcher()), longest_ring);
     let admin = Admin::start(listener, &app, Some(worker.state()));
     let stopped = until_stopped(&app, &mut signals, telemetry, worker.fatal()).await;
     if let Err(error) = stopped {
@@ -49,27 +52,39 @@ pub async fn run_on_broker(
         in_flight = worker.under_way(),
         "stopping: no more messages are taken"
     );
-    worker.stop_taking();
-    let ended = tokio::select! {
-        drained = timeout(grace, worker.drained()) => {
-            if drained.is_err() {
-                tracing::warn!(
-                    left = worker.under_way(),
-                    "the grace is over; what is left goes back to the broker"
-                );
-            }
-            Ended::Drained
-        }
-        () = second_stop(&mut signals) => Ended::AtOnce,
+    let end = async {
+        drain(&app, worker, grace).await;
+        admin.stop().await;
+        tracing::info!("stopped");
+        Ended::Drained
     };
-    if ended == Ended::AtOnce {
-        return Ok(ended);
+    Ok(tokio::select! {
+        ended = end => ended,
+        () = second_stop(&mut signals) => Ended::AtOnce,
+    })
+}
+
+/// Finishes what is under way within the grace, leaves the rest to the broker
+/// and says goodbye to everybody, which has little time of its own.
+async fn drain(app: &App, worker: amqp::Worker, grace: Duration) {
+    worker.stop_taking();
+    let finished = async {
+        worker.drained().await;
+        app.dispatcher().drained().await;
+    };
+    if timeout(grace, finished).await.is_err() {
+        tracing::warn!(
+            left = worker.under_way(),
+            "the grace is over; what is left goes back to the broker"
+        );
     }
-    worker.close().await;
-    app.close().await;
-    admin.stop().await;
-    tracing::info!("stopped");
-    Ok(ended)
+    let goodbye = async {
+        worker.close().await;
+        app.close().await;
+    };
+    if timeout(GOODBYE, goodbye).await.is_err() {
+        tracing::warn!("connections were left open: nobody answered when they were closed");
+    }
 }
 
 /// Names the file of a key that a person has to mend.

@@ -46,6 +46,15 @@ impl Client {
         }
     }
 
+    /// Tries again now what failed and waits for its next turn.
+    pub(super) fn retry_now(&self) {
+        match self {
+            // It connects by itself, and quickly.
+            Self::Apns(_) => {}
+            Self::Fcm(client) => client.tokens().retry_now(),
+        }
+    }
+
     /// Whether anybody but the holder of this value has it.
     pub(super) fn in_use(&self) -> bool {
         match self {
@@ -155,6 +164,7 @@ impl Workshop {
                 let problem = format!("no such profile; known are {}", known.join(", "));
                 return Err(config.error(format!("apps.\"{name}\".profile"), problem));
             }
+            check_cancel(config, name, app, &profiles)?;
             let ios = self.ios(config, name, app, before, &mut lanes)?;
             let android = self.android(config, name, app, before, &mut lanes)?;
             let profile = Arc::from(app.profile.as_str());
@@ -338,6 +348,29 @@ impl Workshop {
             .or_insert_with(|| Arc::new(Semaphore::new(in_flight)));
         Arc::clone(budget)
     }
+}
+
+/// An app cannot cancel in a way that its profile has no payload for.
+fn check_cancel(
+    config: &Config,
+    name: &str,
+    app: &AppSettings,
+    profiles: &Profiles,
+) -> Result<(), ConfigError> {
+    let mode = app.ios.as_ref().and_then(|ios| ios.cancel);
+    let (Some(mode), Some(profile)) = (mode, profiles.get(&app.profile)) else {
+        return Ok(());
+    };
+    if profile.cancels_by(mode) {
+        return Ok(());
+    }
+    let problem = format!(
+        "the profile {} has no cancel for the mode {}: that needs a cancel for iOS, for voip one \
+         with every key of the ring; choose another mode, or a profile of your own",
+        app.profile,
+        mode.name()
+    );
+    Err(config.error(format!("apps.\"{name}\".ios.cancel"), problem))
 }
 
 fn unchanged(

@@ -118,6 +118,9 @@ impl App {
         for route in self.routes() {
             route.lane.probe_now();
         }
+        for client in self.lanes().clients() {
+            client.retry_now();
+        }
         self.retire(retired, config.ring.window());
         Ok(fresh)
     }

@@ -54,7 +54,40 @@ pub struct Call {
 #[derive(Debug, Default)]
 struct Facts {
     cancels: Vec<Arc<Event>>,
-    rings: HashMap<Arc<str>, RingState>,
+    rings: HashMap<Arc<str>, OwnRing>,
+}
+
+/// This worker's rings to one device, for a call may ring more than once.
+#[derive(Debug, Default)]
+struct OwnRing {
+    under_way: usize,
+    /// How the one that got furthest ended.
+    ended: Option<RingState>,
+    /// The latest, where its cancel will have to repeat it.
+    event: Option<Arc<Event>>,
+}
+
+impl OwnRing {
+    fn state(&self) -> Option<RingState> {
+        if self.under_way > 0 {
+            return Some(RingState::UnderWay);
+        }
+        self.ended
+    }
+
+    fn end(&mut self, state: RingState) {
+        self.under_way = self.under_way.saturating_sub(1);
+        // A later ring that was not sent does not silence an earlier one.
+        let rank = |state: Option<RingState>| match state {
+            None | Some(RingState::UnderWay) => 0,
+            Some(RingState::NotSent) => 1,
+            Some(RingState::Unclear) => 2,
+            Some(RingState::Accepted) => 3,
+        };
+        if rank(Some(state)) > rank(self.ended) {
+            self.ended = Some(state);
+        }
+    }
 }
 
 impl Calls {
@@ -157,10 +190,30 @@ impl Call {
         facts.cancels.iter().find(listed).map(Arc::clone)
     }
 
-    /// Notes how this worker's ring to a device stands.
-    pub fn set_ring(&self, device_id: &Arc<str>, ring: RingState) {
-        lock(&self.facts).rings.insert(Arc::clone(device_id), ring);
+    /// Notes that this worker rings a device, and keeps the event if the
+    /// ring's cancel has to repeat it.
+    pub fn begin_ring(&self, device_id: &Arc<str>, event: Option<&Arc<Event>>) {
+        let mut facts = lock(&self.facts);
+        let ring = facts.rings.entry(Arc::clone(device_id)).or_default();
+        ring.under_way += 1;
+        if let Some(event) = event {
+            ring.event = Some(Arc::clone(event));
+        }
+    }
+
+    /// Notes how that ended.
+    pub fn end_ring(&self, device_id: &Arc<str>, state: RingState) {
+        {
+            let mut facts = lock(&self.facts);
+            let ring = facts.rings.entry(Arc::clone(device_id)).or_default();
+            ring.end(state);
+        }
         self.changed.notify_waiters();
+    }
+
+    /// This worker's latest ring to a device, if it was kept.
+    pub fn own_ring(&self, device_id: &str) -> Option<Arc<Event>> {
+        lock(&self.facts).rings.get(device_id)?.event.clone()
     }
 
     /// Whether this worker has rung this device, or does.
@@ -175,9 +228,12 @@ impl Call {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            match lock(&self.facts).rings.get(device_id).copied() {
-                Some(RingState::UnderWay) => {}
-                ended => return ended,
+            let state = lock(&self.facts)
+                .rings
+                .get(device_id)
+                .and_then(OwnRing::state);
+            if state != Some(RingState::UnderWay) {
+                return state;
             }
             changed.await;
         }
@@ -283,21 +339,33 @@ mod tests {
         let calls = Calls::new(WINDOW);
         let call = calls.get(&"c".into());
         assert_eq!(call.ring("d").await, None);
-        call.set_ring(&"d".into(), RingState::UnderWay);
+        call.begin_ring(&"d".into(), None);
         let asking = tokio::spawn({
             let call = Arc::clone(&call);
             async move { call.ring("d").await }
         });
         tokio::task::yield_now().await;
-        call.set_ring(&"d".into(), RingState::Accepted);
+        call.end_ring(&"d".into(), RingState::Accepted);
         assert_eq!(asking.await.unwrap(), Some(RingState::Accepted));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_ring_that_was_not_sent_does_not_silence_the_first() {
+        let calls = Calls::new(WINDOW);
+        let call = calls.get(&"c".into());
+        for state in [RingState::Accepted, RingState::NotSent] {
+            call.begin_ring(&"d".into(), None);
+            call.end_ring(&"d".into(), state);
+        }
+        assert_eq!(call.ring("d").await, Some(RingState::Accepted));
     }
 
     #[tokio::test(start_paused = true)]
     async fn calls_are_forgotten_after_their_window_unless_somebody_rings() {
         let calls = Calls::new(WINDOW);
         let held = calls.get(&"held".into());
-        held.set_ring(&"d".into(), RingState::Accepted);
+        held.begin_ring(&"d".into(), None);
+        held.end_ring(&"d".into(), RingState::Accepted);
         calls.cancel(&cancel("2026-09-21T14:13:20Z", &[]));
         tokio::time::advance(WINDOW * 2 + Duration::from_secs(1)).await;
         calls.get(&"tick".into());

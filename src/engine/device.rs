@@ -8,10 +8,10 @@ use super::deadline::{Deadline, wall_clock};
 use super::dispatch::Dispatcher;
 use super::flights::Entered;
 use super::lane::{CancelWatch, End, Ending, Job, Refusal};
-use super::routes::{Direction, IosRoutes, Route, Way};
+use super::routes::{Direction, IosRoutes, NoRoute, Route, Way};
 use super::verdict::{Finding, TokenFacts, judge, undecided};
 use crate::call::event::{
-    BadDevice, Device, Environment, EnvironmentChoice, Event, EventKind, Platform,
+    Action, BadDevice, Data, Device, Environment, EnvironmentChoice, Event, EventKind, Platform,
 };
 use crate::call::ids::push_id;
 use crate::call::outcome::{
@@ -83,7 +83,8 @@ impl Dispatcher {
         let event = &taken.event;
         self.once(taken, device, async |id| {
             let call = self.calls.get(&event.call_id);
-            call.set_ring(&device.id, RingState::UnderWay);
+            let kept = self.repeats_ring(event, device).then_some(event);
+            call.begin_ring(&device.id, kept);
             let parcel = Parcel {
                 kind: PushKind::Call,
                 token: &device.token,
@@ -105,7 +106,7 @@ impl Dispatcher {
                     }
                 }
             };
-            call.set_ring(&device.id, state);
+            call.end_ring(&device.id, state);
             // It rings although the caller gave up while the push was on its
             // way: nobody else knows, so the cancel is pushed from here.
             if state != RingState::NotSent
@@ -143,13 +144,33 @@ impl Dispatcher {
         }
     }
 
+    /// Whether this ring's cancel has to say again what the ring said.
+    fn repeats_ring(&self, event: &Event, device: &Device) -> bool {
+        let direction = self.routes().find(event.profile.as_ref(), device);
+        direction.is_ok_and(|direction| direction.cancel == CancelMode::Voip)
+    }
+
+    /// Where a cancel goes: by its own profile, or by its ring's.
+    pub(super) fn cancel_direction(
+        &self,
+        cancel: &Event,
+        device: &Device,
+    ) -> Result<Direction, NoRoute> {
+        let ring = self.calls.get(&cancel.call_id).own_ring(&device.id);
+        let profile = cancel
+            .profile
+            .as_ref()
+            .or(ring.as_ref().and_then(|ring| ring.profile.as_ref()));
+        self.routes().find(profile, device)
+    }
+
     /// Pushes a cancel to one device, once, if the phone may be ringing.
     pub(super) async fn cancel(&self, taken: &Taken, device: &Arc<Device>) -> Done {
-        let direction = self.routes().find(taken.event.profile.as_ref(), device);
+        let direction = self.cancel_direction(&taken.event, device);
         let mode = direction
             .as_ref()
             .map_or(CancelMode::None, |direction| direction.cancel);
-        if device.platform == Platform::Ios && direction.is_ok() && mode == CancelMode::None {
+        if direction.is_ok_and(|direction| !direction.pushes_cancel) {
             return Done::Nothing;
         }
         let call = self.calls.get(&taken.event.call_id);
@@ -163,6 +184,17 @@ impl Dispatcher {
         if pointless {
             return Done::Nothing;
         }
+        let ring = call.own_ring(&device.id);
+        if let Some(ring) = ring.filter(|_| mode == CancelMode::Voip) {
+            let (event, device) = repeated(&taken.event, &ring, device);
+            let mut taken = taken.clone();
+            taken.event = Arc::new(event);
+            return self.push_cancel_to(&taken, &device, mode).await;
+        }
+        self.push_cancel_to(taken, device, mode).await
+    }
+
+    async fn push_cancel_to(&self, taken: &Taken, device: &Arc<Device>, mode: CancelMode) -> Done {
         self.once(taken, device, async |id| {
             let (kind, token) = match (device.platform, mode) {
                 (Platform::Ios, CancelMode::Background) => {
@@ -337,9 +369,12 @@ impl Dispatcher {
             self.environments.insert(job.token.clone(), second);
         }
         let finding = undecided(&last);
+        // The outcome names the environment that answered last.
+        let silent = last.attempts == ending.attempts && finding.is_none();
+        let named = if silent { first } else { second };
         Trip {
             finding,
-            ..Trip::ended(routes.to(second), second, last)
+            ..Trip::ended(routes.to(named), named, last)
         }
     }
 
@@ -445,11 +480,46 @@ fn render(
 ) -> Result<Payload, Refusal> {
     direction
         .profile
-        .render(event, device, now)
+        .render_by(event, device, now, direction.cancel)
         .map_err(|error: PayloadError| Refusal {
             reason: error.reason(),
             detail: error.to_string(),
         })
+}
+
+/// A cancel that also says what its ring said, for an app to which it comes as
+/// a second `VoIP` push: that must be complete, or the phone rings a ghost.
+/// The cancel's own words win, but not against the ring's UUID. A ring that was
+/// sealed is not repeated in clear.
+fn repeated(cancel: &Event, ring: &Event, device: &Arc<Device>) -> (Event, Arc<Device>) {
+    let mut event = cancel.clone();
+    event.call_uuid = ring.call_uuid;
+    event.profile = cancel.profile.clone().or_else(|| ring.profile.clone());
+    let rung = ring
+        .devices()
+        .iter()
+        .filter_map(|entry| entry.device.as_ref().ok())
+        .find(|rung| rung.id == device.id);
+    let Some(rung) = rung.filter(|rung| rung.sealed.is_none()) else {
+        return (event, Arc::clone(device));
+    };
+    event.media = ring.media;
+    event.action = Action::Cancel {
+        caller: cancel.caller().or(ring.caller()).cloned(),
+        reason: cancel.reason(),
+    };
+    event.callee = cancel.callee.clone().or_else(|| ring.callee.clone());
+    event.conversation = cancel
+        .conversation
+        .clone()
+        .or_else(|| ring.conversation.clone());
+    let mut data = (*rung.data.0).clone();
+    for (key, value) in device.data.0.iter() {
+        data.insert(key.clone(), value.clone());
+    }
+    let mut device = Device::clone(device);
+    device.data = Data(Arc::new(data));
+    (event, Arc::new(device))
 }
 
 fn answered(ending: &Ending, class: Class) -> bool {

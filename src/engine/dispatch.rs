@@ -45,6 +45,8 @@ pub struct Dispatcher {
     pub(super) finished: Cache<Uuid, PushResult>,
     /// Messages under way, by event and content.
     messages: Flights<(Uuid, u64), bool>,
+    /// Messages whose reports are safe, for those that come twice.
+    settled: Cache<(Uuid, u64), ()>,
     /// Which environment an `auto` token turned out to live in.
     pub(super) environments: Cache<Secret, Environment>,
     pub(super) reports: Arc<dyn Outcomes>,
@@ -79,6 +81,10 @@ impl Dispatcher {
                 .time_to_live(ring.window())
                 .build(),
             messages: Flights::default(),
+            settled: Cache::builder()
+                .max_capacity(MAX_FINISHED)
+                .time_to_live(ring.window())
+                .build(),
             environments: Cache::builder()
                 .max_capacity(MAX_ENVIRONMENTS)
                 .time_to_live(Duration::from_secs(24 * 3600))
@@ -170,7 +176,7 @@ impl Dispatcher {
 
     /// A message that comes twice while the first is under way joins it.
     async fn settle_once(&self, taken: &Taken, delivery: &Delivery) -> Verdict {
-        let key = (taken.event.event_id, self.hasher.hash_one(&delivery.body));
+        let key = self.key_of(taken, delivery);
         let flight = match self.messages.enter(&key) {
             Entered::First(flight) => flight,
             Entered::Second(landing) => {
@@ -180,13 +186,24 @@ impl Dispatcher {
                 };
             }
         };
-        let settled = self.settle(taken, delivery).await;
+        // Delivered again because its acknowledgement was lost.
+        let before = self.settled.contains_key(&key);
+        let settled = before || self.settle(taken, delivery).await;
+        if settled {
+            self.settled.insert(key, ());
+        }
         flight.land(settled);
         if settled {
             Verdict::Settled
         } else {
             Verdict::Abandoned
         }
+    }
+
+    /// Tells a message from others, also of the same event.
+    fn key_of(&self, taken: &Taken, delivery: &Delivery) -> (Uuid, u64) {
+        let hash = self.hasher.hash_one((&delivery.body, delivery.source));
+        (taken.event.event_id, hash)
     }
 
     /// Makes every device final and its reports safe.
@@ -265,8 +282,14 @@ impl Dispatcher {
             .devices()
             .iter()
             .filter_map(|entry| entry.device.as_ref().err());
+        let key = self.key_of(taken, delivery);
+        if self.settled.contains_key(&key) {
+            // Delivered again: what is bad has been reported.
+            return Verdict::Split(parts);
+        }
         let receipts: Vec<Receipt> = bad.flat_map(|bad| self.reject(taken, bad)).collect();
         if self.reports.settle(Platform::Unknown, receipts).await {
+            self.settled.insert(key, ());
             Verdict::Split(parts)
         } else {
             Verdict::Abandoned
@@ -280,11 +303,10 @@ impl Dispatcher {
             .iter()
             .filter_map(|entry| entry.device.as_ref().ok());
         let call = self.calls.get(&taken.event.call_id);
-        let routes = self.routes();
         let own = devices
             .filter(|device| call.knows_ring(&device.id))
             .filter(|device| {
-                let direction = routes.find(taken.event.profile.as_ref(), device);
+                let direction = self.cancel_direction(&taken.event, device);
                 direction.is_ok_and(|direction| direction.cancel == CancelMode::Voip)
             })
             .map(|device| self.cancel(taken, device));

@@ -185,12 +185,7 @@ impl Lane {
         let mut course = Course {
             attempts: 0,
             unclear: false,
-            backoff: ExponentialBuilder::default()
-                .with_min_delay(self.retry.initial)
-                .with_max_delay(self.retry.max)
-                .with_jitter()
-                .without_max_times()
-                .build(),
+            backoff: self.backoff(),
             renewed: false,
             repeated_at_once: false,
             last: None,
@@ -212,7 +207,7 @@ impl Lane {
             }
         };
         if let End::Answered(answer) = &end
-            && !job.second_guess
+            && Self::tells_of_lane(job, answer.class)
         {
             self.judge(answer.class, answer.reason.as_deref());
         }
@@ -221,6 +216,17 @@ impl Lane {
             attempts: course.attempts,
             unclear: course.unclear,
         }
+    }
+
+    /// Waits from `initial` up to `max`. Jitter adds up to as much again, so
+    /// half of the longest is asked for.
+    fn backoff(&self) -> ExponentialBackoff {
+        ExponentialBuilder::default()
+            .with_min_delay(self.retry.initial)
+            .with_max_delay(self.retry.initial.max(self.retry.max / 2))
+            .with_jitter()
+            .without_max_times()
+            .build()
     }
 
     /// One attempt, or the reason why there is none.
@@ -347,7 +353,8 @@ impl Lane {
     }
 
     fn wait(&self, job: &Job<'_>, course: &mut Course, answer: Answer, floor: Duration) -> Next {
-        let pause = course.backoff.next().unwrap_or(self.retry.max).max(floor);
+        let pause = course.backoff.next().unwrap_or(self.retry.max);
+        let pause = pause.min(self.retry.max).max(floor);
         let asked = answer.retry_after.unwrap_or_default();
         let now = Instant::now();
         if asked > job.deadline.left() {
@@ -383,6 +390,13 @@ impl Lane {
             push_id = %job.id, class = answer.class.name(), reason = answer.reason,
             status = answer.status, provider_id = answer.provider_id, "attempt"
         );
+    }
+
+    /// Whether a push's end says something about the lane's rings. An
+    /// acceptance always does; a background push that is refused has a topic of
+    /// its own and must not stop them.
+    fn tells_of_lane(job: &Job<'_>, class: Class) -> bool {
+        class == Class::Accepted || !(job.second_guess || job.kind == PushKind::Background)
     }
 
     /// Tells the lane how a push ended, so that it pauses or resumes.

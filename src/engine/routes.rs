@@ -157,8 +157,10 @@ pub struct Direction {
     pub way: Way,
     /// What it says.
     pub profile: Arc<Profile>,
-    /// How a ring on this phone is cancelled; on Android always by a push.
+    /// How a ring on this phone is cancelled if it is an iPhone.
     pub cancel: CancelMode,
+    /// Whether a cancel is pushed to this phone at all.
+    pub pushes_cancel: bool,
 }
 
 impl Routes {
@@ -186,7 +188,12 @@ impl Routes {
                     choice: device.environment.unwrap_or(ios.environment),
                     routes: Arc::clone(ios),
                 };
-                (way, ios.cancel.unwrap_or(profile.ios_cancel()))
+                // What the profile has no words for is not sent.
+                let cancel = ios
+                    .cancel
+                    .filter(|mode| profile.cancels_by(*mode))
+                    .unwrap_or(profile.ios_cancel());
+                (way, cancel)
             }
             Platform::Android | Platform::Unknown => {
                 let android = app.android.as_ref().ok_or(NoRoute {
@@ -196,10 +203,15 @@ impl Routes {
                 (Way::Android(Arc::clone(android)), CancelMode::None)
             }
         };
+        let pushes_cancel = match &way {
+            Way::Ios { .. } => cancel != CancelMode::None,
+            Way::Android(_) => profile.pushes_cancel(Platform::Android),
+        };
         Ok(Direction {
             way,
             profile: Arc::clone(profile),
             cancel,
+            pushes_cancel,
         })
     }
 

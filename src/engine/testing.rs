@@ -18,8 +18,8 @@ use super::settings::{RetrySettings, RingSettings, TokenSettings};
 use super::tokens::Brake;
 use crate::call::event::{Environment, EnvironmentChoice, PartNumber, Platform};
 use crate::call::outcome::{Outcomes, Receipt, Report};
-use crate::call::payload::Profiles;
-use crate::call::push::{Answer, Attempt, Class, PushClient};
+use crate::call::payload::{CancelMode, Payload, Profiles};
+use crate::call::push::{Answer, Attempt, Class, PushClient, PushKind};
 use crate::call::time::Timestamp;
 use crate::metrics::{LaneLabels, Metrics};
 
@@ -60,6 +60,18 @@ pub struct Seen {
     pub id: uuid::Uuid,
     pub at: Instant,
     pub time_left: Duration,
+    pub kind: PushKind,
+    pub payload: Payload,
+}
+
+impl Seen {
+    /// The payload of an iOS push.
+    pub fn json(&self) -> Value {
+        match &self.payload {
+            Payload::Ios(body) => serde_json::from_slice(body).unwrap(),
+            Payload::Android(data) => panic!("{data:?}"),
+        }
+    }
 }
 
 /// Plays steps by token; `accepted` where there are none left.
@@ -108,6 +120,8 @@ impl PushClient for Provider {
                 id: attempt.id,
                 at: Instant::now(),
                 time_left: attempt.time_left,
+                kind: attempt.kind,
+                payload: attempt.payload.clone(),
             });
             sleep(step.delay).await;
             step.answer
@@ -160,6 +174,15 @@ impl Bench {
     }
 
     pub fn with(tokens: TokenSettings, permits: usize) -> Self {
+        Self::build(tokens, permits, None)
+    }
+
+    /// With a mode of the app's own for cancels on iOS.
+    pub fn cancelling(mode: CancelMode) -> Self {
+        Self::build(TokenSettings::default(), 100, Some(mode))
+    }
+
+    fn build(tokens: TokenSettings, permits: usize, cancel: Option<CancelMode>) -> Self {
         let ios = Arc::new(Provider::default());
         let sandbox = Arc::new(Provider::default());
         let android = Arc::new(Provider::default());
@@ -184,7 +207,7 @@ impl Bench {
             profile: "plain".into(),
             ios: Some(Arc::new(IosRoutes {
                 environment: EnvironmentChoice::Only(Environment::Production),
-                cancel: None,
+                cancel,
                 production: route("ios", "production", &ios),
                 sandbox: route("ios", "sandbox", &sandbox),
             })),

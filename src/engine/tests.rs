@@ -10,7 +10,8 @@ use super::delivery::{Source, Verdict};
 use super::settings::TokenSettings;
 use super::testing::*;
 use crate::call::event::Platform::{Android, Ios};
-use crate::call::push::{Answer, Class};
+use crate::call::payload::CancelMode;
+use crate::call::push::{Answer, Class, PushKind};
 
 fn pair(result: &str, reason: &str) -> (String, String) {
     (result.to_owned(), reason.to_owned())
@@ -574,4 +575,164 @@ async fn a_ring_from_the_future_lives_no_longer_than_any_other() {
         start.elapsed()
     );
     assert_eq!(bench.of("push")[0]["queue_ms"], 0);
+}
+
+/// A ring by a profile that cancels with a second VoIP push, and its cancel
+/// that says nothing but the call.
+fn repeated_by_its_cancel() -> (Value, Value) {
+    let mut event = ring(30_000, &[ios("aa")]);
+    event["profile"] = json!("telnyx");
+    event["call_uuid"] = json!("0b5e0f0a-7c0c-4f9e-8b7a-0d1f9f0c1b2a");
+    event["media"] = json!("video");
+    event["data"] = json!({"voice_sdk_id": "sdk-1"});
+    (event, cancel(&[ios("aa")]))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_voip_cancel_says_again_all_that_its_ring_said() {
+    let bench = Bench::new();
+    let (event, stop) = repeated_by_its_cancel();
+    bench.handle(Ios, &event).await;
+    bench.handle(Ios, &stop).await;
+    let seen = bench.ios.seen.lock().unwrap().clone();
+    let (ring, cancel) = (seen[0].json(), seen[1].json());
+    assert_eq!(seen[1].kind, PushKind::Call);
+    for key in ["metadata", "call_uuid", "call_id", "video"] {
+        assert!(!ring[key].is_null(), "{key}");
+        assert_eq!(cancel[key], ring[key], "{key}");
+    }
+    assert_eq!(cancel["metadata"]["caller_name"], "Alice");
+    assert_eq!(cancel["metadata"]["voice_sdk_id"], "sdk-1");
+    assert_eq!(cancel["reason"], "caller_hangup");
+    assert_eq!(bench.results(), vec![pair("accepted", "-"); 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_voip_cancel_comes_from_the_worker_whose_ring_was_accepted_only() {
+    let bench = Bench::new();
+    let (event, stop) = repeated_by_its_cancel();
+    let mut elsewhere = stop.clone();
+    elsewhere["call_id"] = json!("rung by another worker");
+    elsewhere["profile"] = json!("telnyx");
+    bench.handle(Ios, &elsewhere).await;
+    assert_eq!(bench.ios.count(), 0);
+    bench.handle(Ios, &event).await;
+    bench.dispatcher.learn(stop.to_string().as_bytes());
+    bench.dispatcher.drained().await;
+    let kinds: Vec<_> = bench
+        .of("push")
+        .iter()
+        .map(|push| push["event"].clone())
+        .collect();
+    assert_eq!(kinds, ["ring", "cancel"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sealed_ring_is_not_repeated_in_clear() {
+    let bench = Bench::new();
+    let (mut event, stop) = repeated_by_its_cancel();
+    event["devices"][0]["sealed"] = json!({"kid": "k", "ct": "c2VhbGVk"});
+    bench.handle(Ios, &event).await;
+    bench.handle(Ios, &stop).await;
+    let seen = bench.ios.seen.lock().unwrap().clone();
+    for push in &seen {
+        assert!(!push.json().to_string().contains("Alice"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_apps_own_cancel_mode_makes_a_whole_background_push() {
+    let bench = Bench::cancelling(CancelMode::Background);
+    let mut device = ios("aa");
+    device["alert_token"] = json!("bb");
+    bench.handle(Ios, &ring(30_000, &[device.clone()])).await;
+    bench.handle(Ios, &cancel(&[device])).await;
+    let seen = bench.ios.seen.lock().unwrap().clone();
+    assert_eq!(seen[1].kind, PushKind::Background);
+    let payload = seen[1].json();
+    assert_eq!(payload["aps"], json!({"content-available": 1}));
+    assert_eq!(payload["event"], "cancel");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancel_that_the_profile_has_no_words_for_is_neither_sent_nor_reported() {
+    // `passthrough` has a cancel for none, `stream` for Android only.
+    let bench = Bench::cancelling(CancelMode::Background);
+    for profile in ["stream", "no_cancel"] {
+        let mut routes = super::routes::Routes {
+            apps: std::collections::HashMap::new(),
+            profiles: crate::call::payload::Profiles::built_in().unwrap(),
+        };
+        let ring = json!({"both": {"id": "{{ call_id }}"}});
+        let own = json!({"ring": ring}).to_string();
+        routes.profiles.add("no_cancel", &own).unwrap();
+        let old = bench.dispatcher.routes();
+        routes.apps.insert(
+            "app".into(),
+            super::routes::App {
+                profile: profile.into(),
+                ios: old.apps["app"].ios.clone(),
+                android: old.apps["app"].android.clone(),
+            },
+        );
+        bench.dispatcher.set_routes(routes);
+        bench.handle(Ios, &cancel(&[ios("aa")])).await;
+    }
+    bench.handle(Android, &cancel(&[android("t")])).await;
+    assert_eq!((bench.ios.count(), bench.android.count()), (0, 0));
+    assert!(bench.reports().is_empty(), "{:?}", bench.reports());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_background_push_does_not_pause_the_rings() {
+    let bench = Bench::cancelling(CancelMode::Background);
+    for n in 0..6 {
+        let (token, alert) = (format!("a{n}"), format!("b{n}"));
+        bench
+            .ios
+            .script(&alert, [step(Class::CredentialFault, "TopicDisallowed")]);
+        let mut device = ios(&token);
+        device["alert_token"] = json!(alert);
+        let mut stop = cancel(&[device.clone()]);
+        stop["call_id"] = json!(format!("call-{n}"));
+        bench.handle(Ios, &stop).await;
+    }
+    bench.handle(Ios, &ring(30_000, &[ios("aa")])).await;
+    assert_eq!(bench.results()[6], pair("accepted", "-"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_comes_again_after_it_was_settled_repeats_no_report() {
+    let bench = Bench::new();
+    let event = ring(30_000, &[ios("aa"), ios("not hex"), android("t")]);
+    for _ in 0..2 {
+        let verdict = bench
+            .dispatcher
+            .handle(delivery(Source::Calls, &event))
+            .await;
+        assert!(matches!(verdict, Verdict::Split(parts) if parts.len() == 2));
+    }
+    let bad = ring(30_000, &[ios("not hex")]);
+    for _ in 0..2 {
+        assert!(matches!(bench.handle(Ios, &bad).await, Verdict::Settled));
+    }
+    assert_eq!(bench.of("push").len(), 2, "one for each bad device");
+    assert_eq!(bench.of("call").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn waits_grow_to_the_longest_and_not_beyond() {
+    let bench = Bench::new();
+    let trouble = || step(Class::Unavailable, "ServiceUnavailable");
+    bench.ios.script("aa", (0..40).map(|_| trouble()));
+    bench.handle(Ios, &ring(40_000, &[ios("aa")])).await;
+    let times = bench.ios.times();
+    let waits: Vec<_> = times.windows(2).map(|w| w[1] - w[0]).collect();
+    let longest = Duration::from_millis(2_010);
+    assert!(waits.iter().all(|wait| *wait <= longest), "{waits:?}");
+    assert!(
+        waits[8..]
+            .iter()
+            .all(|wait| *wait >= longest / 2 - Duration::from_millis(10))
+    );
 }

@@ -2,12 +2,14 @@
 //! projects, service accounts, devices. Changed at run time by tests.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use chrono::{DateTime, Utc};
 use ring::signature::RsaPublicKeyComponents;
 use tokio::time::Instant;
+
+use super::Simulator;
 
 /// One of Apple's two push environments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -66,6 +68,8 @@ pub(super) struct Accounts {
     devices: RwLock<HashMap<String, Device>>,
     grants: RwLock<HashMap<String, Grant>>,
     generation: AtomicU64,
+    /// Seconds that `APNs`' clock is ahead of this machine's.
+    clock_ahead: AtomicI64,
 }
 
 /// The parts that requests only read.
@@ -90,6 +94,11 @@ impl Accounts {
     pub(super) fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.generation.fetch_add(1, Ordering::AcqRel);
         self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What Apple's clock shows when this machine's shows `now`.
+    pub(super) fn apns_clock(&self, now: i64) -> i64 {
+        now + self.clock_ahead.load(Ordering::Acquire)
     }
 
     /// Rises with each change.
@@ -134,5 +143,15 @@ impl Accounts {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .clear();
+    }
+}
+
+impl Simulator {
+    /// Sets `APNs`' clock so many seconds ahead of this machine's (behind, if
+    /// negative): to the sender, its own clock is wrong by that.
+    pub fn set_apns_clock_ahead(&self, seconds: i64) {
+        let accounts = &self.world.accounts;
+        accounts.clock_ahead.store(seconds, Ordering::Release);
+        accounts.generation.fetch_add(1, Ordering::AcqRel);
     }
 }

@@ -97,6 +97,7 @@ impl Auth {
             let sender = self.certificate.clone().map(Sender::Topics).ok_or(MISSING);
             return (None, sender);
         };
+        let now = accounts.apns_clock(now);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let generation = accounts.generation();
         let known = state

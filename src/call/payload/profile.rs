@@ -194,6 +194,21 @@ impl Profile {
         self.ios_cancel
     }
 
+    /// Whether this profile can cancel on iOS in a mode, its own or another
+    /// that an app prefers: there is a cancel, and it says what that mode
+    /// needs.
+    #[must_use]
+    pub fn cancels_by(&self, mode: CancelMode) -> bool {
+        match (mode, &self.cancel.ios, &self.ring.ios) {
+            (CancelMode::None, _, _) => true,
+            (CancelMode::Background, Some(cancel), _) => !cancel.writes("aps"),
+            (CancelMode::Voip, Some(cancel), Some(ring)) => {
+                ring.names().all(|key| cancel.writes(key))
+            }
+            (CancelMode::Background | CancelMode::Voip, _, _) => false,
+        }
+    }
+
     /// Whether a cancel is pushed to this platform at all.
     #[must_use]
     pub const fn pushes_cancel(&self, platform: Platform) -> bool {
@@ -207,11 +222,7 @@ impl Profile {
     /// The most bytes that a payload may have.
     #[must_use]
     pub const fn limit(&self, platform: Platform, kind: EventKind) -> usize {
-        match (platform, kind, self.ios_cancel) {
-            (Platform::Ios, EventKind::Cancel, CancelMode::Background) => BACKGROUND_LIMIT,
-            (Platform::Ios, _, _) => IOS_LIMIT,
-            (Platform::Android | Platform::Unknown, _, _) => super::ANDROID_LIMIT,
-        }
+        limit(platform, kind, self.ios_cancel)
     }
 
     pub(super) const fn source(&self) -> &Map<String, Value> {
@@ -232,6 +243,20 @@ impl Profile {
         device: &Device,
         now: Timestamp,
     ) -> Result<Payload, PayloadError> {
+        self.render_by(event, device, now, self.ios_cancel)
+    }
+
+    /// The same for an app that cancels on iOS in a mode of its own.
+    ///
+    /// # Errors
+    /// As [`Profile::render`].
+    pub fn render_by(
+        &self,
+        event: &Event,
+        device: &Device,
+        now: Timestamp,
+        mode: CancelMode,
+    ) -> Result<Payload, PayloadError> {
         let trees = match event.kind() {
             EventKind::Ring => &self.ring,
             EventKind::Cancel => &self.cancel,
@@ -244,8 +269,11 @@ impl Profile {
         match device.platform {
             Platform::Ios => {
                 let tree = trees.ios.as_ref().ok_or(PayloadError::NoCancel)?;
-                let limit = self.limit(Platform::Ios, event.kind());
-                let aps = self.aps_of(event.kind());
+                let limit = limit(Platform::Ios, event.kind(), mode);
+                let aps = match (event.kind(), mode) {
+                    (EventKind::Cancel, CancelMode::Background) => Some(&*BACKGROUND_APS),
+                    (EventKind::Ring | EventKind::Cancel, _) => self.aps.as_ref(),
+                };
                 match &device.sealed {
                     Some(sealed) => render::sealed_ios(aps, sealed, &clear(), &scope, limit),
                     None => render::ios(aps, tree, &scope, limit),
@@ -261,12 +289,13 @@ impl Profile {
             Platform::Unknown => Err(PayloadError::UnknownPlatform),
         }
     }
+}
 
-    fn aps_of(&self, kind: EventKind) -> Option<&Node> {
-        match (kind, self.ios_cancel) {
-            (EventKind::Cancel, CancelMode::Background) => Some(&BACKGROUND_APS),
-            (EventKind::Ring | EventKind::Cancel, _) => self.aps.as_ref(),
-        }
+const fn limit(platform: Platform, kind: EventKind, mode: CancelMode) -> usize {
+    match (platform, kind, mode) {
+        (Platform::Ios, EventKind::Cancel, CancelMode::Background) => BACKGROUND_LIMIT,
+        (Platform::Ios, _, _) => IOS_LIMIT,
+        (Platform::Android | Platform::Unknown, _, _) => super::ANDROID_LIMIT,
     }
 }
 

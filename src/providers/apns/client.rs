@@ -1,5 +1,6 @@
 //! The client of one app and environment: one attempt at one push.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant as Moment, SystemTime};
 
 use bytes::{Bytes, BytesMut};
@@ -23,6 +24,7 @@ use super::connect::Target;
 use super::credentials::Credentials;
 use super::fault;
 use super::gauge::Gauges;
+use super::link::Link;
 use super::pool::{Pool, Slot, Status, Tuning};
 use super::reason::Known;
 use super::request::{Requests, path};
@@ -79,6 +81,8 @@ pub struct Client {
     requests: Requests,
     credentials: Credentials,
     attempt_timeout: Duration,
+    /// When all connections were replaced because the credential was refused.
+    renewed: Mutex<Option<Moment>>,
 }
 
 impl Client {
@@ -102,6 +106,7 @@ impl Client {
             pool: Pool::new(target, options.settings.connections, options.tuning, gauges),
             credentials: options.credentials.clone(),
             attempt_timeout: options.settings.attempt_timeout,
+            renewed: Mutex::default(),
         })
     }
 
@@ -202,10 +207,10 @@ impl Client {
         let is = |known: Known| reason == Some(known.word());
         if is(Known::ExpiredProviderToken) {
             self.renew(exchange);
+            self.renew_connections(link);
         } else if is(Known::UnrelatedKeyIdInToken) {
             // All connections of that time belong to the other key.
-            link.retire();
-            self.pool.retire_older_than(exchange.sent);
+            self.renew_connections(link);
         } else if is(Known::IdleTimeout) {
             link.retire();
         } else {
@@ -216,11 +221,9 @@ impl Client {
         }
     }
 
-    /// A new token, and connections that have never carried the refused one:
-    /// those that have were seen to go on refusing. If the signer keeps its
-    /// token (Apple's 20 minutes), a fresh connection is all there is to try.
+    /// A new token, unless Apple's 20 minutes forbid it: then a fresh
+    /// connection is all there is to try.
     fn renew(&self, exchange: &Exchange) {
-        exchange.slot.link().retire();
         let (Some(signer), Some(stale)) = (self.credentials.signer(), &exchange.authorization)
         else {
             return;
@@ -229,8 +232,24 @@ impl Client {
             Ok(renewal) => debug!(?renewal, key_id = signer.key_id(), "provider token refused"),
             Err(error) => warn!(%error, key_id = signer.key_id(), "no new provider token"),
         }
-        if signer.header() != *stale {
-            self.pool.retire_older_than(signer.signed_at());
+    }
+
+    /// Connections that have never carried the refused credential: those that
+    /// have were seen to go on refusing. One that was opened for this reason
+    /// and refuses all the same is kept, for the fault is in the key or the
+    /// clock, and one connection after the other would end without use.
+    fn renew_connections(&self, link: &Link) {
+        link.refused();
+        let mut renewed = self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+        match *renewed {
+            // Retired then.
+            Some(last) if link.opened < last => {}
+            Some(_) if !link.is_trusted() => {}
+            Some(_) | None => {
+                let now = Moment::now();
+                *renewed = Some(now);
+                self.pool.retire_older_than(now);
+            }
         }
     }
 

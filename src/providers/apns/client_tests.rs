@@ -534,6 +534,26 @@ async fn a_token_that_apple_takes_for_expired_is_renewed_once_and_on_fresh_conne
     assert_eq!(signer.header(), renewed, "signed more than once");
 }
 
+/// A wrong clock or key is refused on every connection: replacing them one
+/// after the other would leave none for the pushes that wait.
+#[tokio::test]
+async fn a_credential_that_is_refused_everywhere_costs_the_connections_once() {
+    for reason in ["ExpiredProviderToken", "UnrelatedKeyIdInToken"] {
+        let body = json!({ "reason": reason }).to_string();
+        let server = Server::start(100, move |seen| Some(answer(seen.stream, 403, &body))).await;
+        let setup = Setup {
+            connections: 2,
+            ..Setup::default()
+        };
+        let client = setup.warm(&server).await;
+        for n in 0..30 {
+            let class = push(&client).await.class;
+            assert_eq!(class, Class::StaleCredential, "{reason}, push {n}");
+        }
+        assert_eq!(server.accepted(), 4, "{reason}");
+    }
+}
+
 #[tokio::test]
 async fn five_hundreds_send_the_next_push_elsewhere() {
     let server = Server::start(100, |seen| {

@@ -59,6 +59,7 @@ pub(super) struct Link {
     heard: AtomicU64,
     probe: AtomicBool,
     proven: AtomicBool,
+    trusted: AtomicBool,
     troubled: AtomicBool,
     timeouts: AtomicUsize,
 }
@@ -80,6 +81,7 @@ impl Link {
             heard: AtomicU64::new(0),
             probe: AtomicBool::new(false),
             proven: AtomicBool::new(false),
+            trusted: AtomicBool::new(false),
             troubled: AtomicBool::new(false),
             timeouts: AtomicUsize::new(0),
         }
@@ -165,10 +167,21 @@ impl Link {
         self.suspect();
     }
 
-    /// Counts an answer. `trouble` is a 5xx: others are preferred for now.
-    pub(super) fn answered(&self, trouble: bool) {
+    /// Counts an answer that refused the credential.
+    pub(super) fn refused(&self) {
         self.timeouts.store(0, Ordering::Relaxed);
         self.proven.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has ever taken the credential.
+    pub(super) fn is_trusted(&self) -> bool {
+        self.trusted.load(Ordering::Relaxed)
+    }
+
+    /// Counts an answer. `trouble` is a 5xx: others are preferred for now.
+    pub(super) fn answered(&self, trouble: bool) {
+        self.refused();
+        self.trusted.store(true, Ordering::Relaxed);
         self.troubled.store(trouble, Ordering::Relaxed);
     }
 

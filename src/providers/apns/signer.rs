@@ -200,13 +200,6 @@ impl Signer {
         Ok(Renewal::Signed)
     }
 
-    /// When the current token was signed, on the monotonic clock: a connection
-    /// that is older may have carried the token before it.
-    #[must_use]
-    pub fn signed_at(&self) -> Instant {
-        self.token().since
-    }
-
     /// How old the current token is.
     #[must_use]
     pub fn age(&self) -> Duration {
