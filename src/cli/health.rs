@@ -30,8 +30,7 @@ pub struct Args {
 /// The configuration cannot be read, or nobody answers.
 pub async fn run(args: Args) -> anyhow::Result<u8> {
     let config = Config::load(&args.config.config)?;
-    let (status, body) =
-        admin_client::get(config.admin.listen, "/readyz", args.timeout).await?;
+    let (status, body) = admin_client::get(config.admin.listen, "/readyz", args.timeout).await?;
     writeln!(std::io::stdout(), "{}", body.trim_end())?;
     Ok(if status.is_success() { DONE } else { FAILED })
 }

@@ -3,9 +3,11 @@
 mod admin_client;
 pub mod demo;
 pub mod enqueue;
+pub mod explain;
 mod fresh;
 pub mod health;
 pub mod run;
+mod screen;
 pub mod simulate;
 
 use std::io::Write as _;
@@ -39,6 +41,7 @@ enum Command {
     Demo(demo::Args),
     Simulate(simulate::Args),
     Enqueue(enqueue::Args),
+    Explain(explain::Args),
     Health(health::Args),
 }
 
@@ -80,6 +83,7 @@ pub fn main() -> ExitCode {
             Command::Demo(args) => demo::run(args).await,
             Command::Simulate(args) => simulate::run(args).await.map(|()| DONE),
             Command::Enqueue(args) => enqueue::run(args).await,
+            Command::Explain(args) => explain::run(&args),
             Command::Health(args) => health::run(args).await,
         }
     });
