@@ -8,6 +8,7 @@ mod fresh;
 pub mod health;
 pub mod run;
 mod screen;
+pub mod send;
 pub mod simulate;
 
 use std::io::Write as _;
@@ -41,6 +42,7 @@ enum Command {
     Demo(demo::Args),
     Simulate(simulate::Args),
     Enqueue(enqueue::Args),
+    Send(Box<send::Args>),
     Explain(explain::Args),
     Health(health::Args),
 }
@@ -58,6 +60,11 @@ pub struct ConfigArgs {
     )]
     pub config: PathBuf,
 }
+
+/// Arguments that cannot be used together with this configuration.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
 
 /// Runs the command that the arguments name.
 #[must_use]
@@ -83,6 +90,7 @@ pub fn main() -> ExitCode {
             Command::Demo(args) => demo::run(args).await,
             Command::Simulate(args) => simulate::run(args).await.map(|()| DONE),
             Command::Enqueue(args) => enqueue::run(args).await,
+            Command::Send(args) => send::run(*args).await,
             Command::Explain(args) => explain::run(&args),
             Command::Health(args) => health::run(args).await,
         }
@@ -98,6 +106,7 @@ fn complain(error: &anyhow::Error) -> ExitCode {
     let _ = writeln!(std::io::stderr().lock(), "ringpush: {error:#}");
     let configuration = error.chain().any(|cause| {
         cause.is::<ConfigError>()
+            || cause.is::<Usage>()
             || cause
                 .downcast_ref::<AmqpError>()
                 .is_some_and(AmqpError::is_configuration)

@@ -193,7 +193,8 @@ mod tests {
             for opening in openings {
                 for rest in code.split(opening).skip(1) {
                     let word = rest.split('"').next().unwrap_or_default();
-                    if !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') {
+                    if !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+                    {
                         words.insert(word);
                     }
                 }
