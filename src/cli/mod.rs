@@ -102,6 +102,14 @@ pub fn main() -> ExitCode {
 
 /// Says what went wrong and ends with the status that belongs to it.
 fn complain(error: &anyhow::Error) -> ExitCode {
+    let closed = |cause: &(dyn std::error::Error + 'static)| {
+        let error = cause.downcast_ref::<std::io::Error>();
+        error.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    };
+    if error.chain().any(closed) {
+        // Whoever read has seen enough, as `head` does.
+        return ExitCode::from(FAILED);
+    }
     // If even this cannot be written there is nobody to tell.
     let _ = writeln!(std::io::stderr().lock(), "ringpush: {error:#}");
     let configuration = error.chain().any(|cause| {

@@ -46,10 +46,10 @@ impl Screen {
 
     /// A word in the margin and a text beside it, broken to fit.
     pub(super) fn paragraph(&mut self, margin: &str, text: &str) -> io::Result<()> {
-        const MARGIN: usize = 12;
+        const MARGIN: usize = 14;
         let mut margin = margin;
         for line in broken(text, self.width - MARGIN) {
-            let head = self.styled("2", &format!("{margin:<10}"));
+            let head = self.styled("2", &format!("{margin:<12}"));
             writeln!(self.output, "  {head}{line}")?;
             margin = "";
         }

@@ -153,7 +153,8 @@ async fn dial(addresses: &[std::net::SocketAddr]) -> io::Result<TcpStream> {
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for address in addresses {
         match timeout(EACH_ADDRESS, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok(stream),
+            // Nagle would hold back the request until SETTINGS are acknowledged.
+            Ok(Ok(stream)) => return stream.set_nodelay(true).map(|()| stream),
             Ok(Err(error)) => last = error,
             Err(_) => last = io::ErrorKind::TimedOut.into(),
         }
