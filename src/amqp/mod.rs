@@ -13,6 +13,7 @@ mod error;
 mod forward;
 mod intake;
 pub mod producer;
+mod proof;
 mod publisher;
 mod reports;
 mod session;
@@ -23,6 +24,7 @@ mod worker;
 
 pub use connect::Connector;
 pub use error::AmqpError;
+pub use proof::prove;
 pub use reports::Reports;
 pub use session::BrokerState;
 pub use settings::{CancelSource, Settings};
