@@ -14,7 +14,7 @@ use crate::config::Config;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  ringpush health --config /etc/ringpush/ringpush.toml\n  \
-                        HEALTHCHECK CMD [\"ringpush\", \"health\"]"
+                        RINGPUSH_CONFIG=ringpush.toml ringpush health --timeout 1s"
 )]
 pub struct Args {
     #[command(flatten)]

@@ -7,6 +7,7 @@ pub mod enqueue;
 pub mod explain;
 mod fresh;
 pub mod health;
+mod reference;
 pub mod run;
 mod screen;
 pub mod send;
@@ -17,6 +18,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+pub use reference::document;
 
 use crate::amqp::AmqpError;
 use crate::config::ConfigError;
@@ -47,6 +50,8 @@ enum Command {
     Check(check::Args),
     Explain(explain::Args),
     Health(health::Args),
+    Completions(reference::CompletionsArgs),
+    Man(reference::ManArgs),
 }
 
 /// Where the configuration is, for every command that needs one.
@@ -58,6 +63,7 @@ pub struct ConfigArgs {
         short,
         value_name = "FILE",
         env = "RINGPUSH_CONFIG",
+        hide_env_values = true,
         default_value = "config/ringpush.toml"
     )]
     pub config: PathBuf,
@@ -96,6 +102,8 @@ pub fn main() -> ExitCode {
             Command::Check(args) => check::run(args).await,
             Command::Explain(args) => explain::run(&args),
             Command::Health(args) => health::run(args).await,
+            Command::Completions(args) => reference::completions(&args),
+            Command::Man(args) => reference::man(&args),
         }
     });
     // Blocked reads of standard input must not keep the process.
