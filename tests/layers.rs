@@ -8,7 +8,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const LEAVES: [&str; 2] = ["metrics", "shutdown"];
-const ADAPTERS: [&str; 4] = ["amqp", "providers", "providers::apns", "providers::fcm"];
+const ADAPTERS: [&str; 5] = [
+    "amqp",
+    "providers",
+    "providers::apns",
+    "providers::fcm",
+    "providers::probe",
+];
 
 /// What a module may use, besides itself. `None`: it stands in no layer.
 fn allowed(module: &str) -> Option<BTreeSet<&'static str>> {
@@ -22,8 +28,15 @@ fn allowed(module: &str) -> Option<BTreeSet<&'static str>> {
             .collect(),
         "app" | "config" | "admin" | "telemetry" => below_shell().chain(shell).collect(),
         "amqp" => core().chain(["engine"]).collect(),
-        "providers" => ["providers::apns", "providers::fcm", "providers::tls"].into(),
+        "providers" => [
+            "providers::apns",
+            "providers::fcm",
+            "providers::probe",
+            "providers::tls",
+        ]
+        .into(),
         "providers::apns" | "providers::fcm" => core().chain(["providers::tls"]).collect(),
+        "providers::probe" => core().chain(["providers::tls"]).collect(),
         "providers::tls" => LEAVES.into(),
         "engine" => core().collect(),
         // It judges the clients: what it shared with them would cancel out.

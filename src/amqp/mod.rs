@@ -14,6 +14,7 @@ mod forward;
 mod intake;
 mod ledger;
 pub mod producer;
+mod proof;
 mod publisher;
 mod reports;
 mod session;
@@ -24,6 +25,7 @@ mod worker;
 
 pub use connect::Connector;
 pub use error::AmqpError;
+pub use proof::prove;
 pub use reports::Reports;
 pub use session::BrokerState;
 pub use settings::{CancelSource, Settings};

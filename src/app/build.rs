@@ -19,6 +19,8 @@ use crate::engine::tokens::Brake;
 use crate::metrics::{CredentialLabels, LaneLabels, Metrics};
 use crate::providers::{apns, fcm, tls};
 
+use super::observe::{Watch, Watched};
+
 /// A provider's client.
 #[derive(Clone, Debug)]
 pub(super) enum Client {
@@ -131,6 +133,7 @@ impl Lanes {
 #[derive(Debug)]
 pub(super) struct Workshop {
     metrics: Metrics,
+    watch: Option<Watch>,
     signers: apns::Signers,
     token_sources: fcm::TokenSources,
     brakes: Mutex<HashMap<LaneLabels, Arc<Brake>>>,
@@ -138,9 +141,10 @@ pub(super) struct Workshop {
 }
 
 impl Workshop {
-    pub(super) fn new(metrics: Metrics) -> Self {
+    pub(super) fn new(metrics: Metrics, watch: Option<Watch>) -> Self {
         Self {
             metrics,
+            watch,
             signers: apns::Signers::default(),
             token_sources: fcm::TokenSources::default(),
             brakes: Mutex::default(),
@@ -243,7 +247,16 @@ impl Workshop {
                 environment: environment.name(),
             };
             let budget = Arc::new(Semaphore::new(config.apns.in_flight));
-            let push = Arc::clone(&client) as Arc<dyn PushClient>;
+            let push = match self.watch.clone() {
+                None => Arc::clone(&client) as Arc<dyn PushClient>,
+                Some(watch) => Watched::apns(
+                    Arc::clone(&client),
+                    environment,
+                    config,
+                    &ios.bundle_id,
+                    watch,
+                ),
+            };
             built.routes.push(self.route(config, labels, push, budget));
             built.clients.push(Client::Apns(client));
         }
@@ -315,7 +328,10 @@ impl Workshop {
             environment: "",
         };
         let budget = self.budget(account.project_id(), config.fcm.in_flight);
-        let push = Arc::clone(&client) as Arc<dyn PushClient>;
+        let push = match self.watch.clone() {
+            None => Arc::clone(&client) as Arc<dyn PushClient>,
+            Some(watch) => Watched::fcm(Arc::clone(&client), config, account.project_id(), watch),
+        };
         Ok(Built {
             fingerprint,
             routes: vec![self.route(config, labels, push, budget)],
@@ -399,7 +415,10 @@ fn fingerprint<'a>(settings: impl Hash, files: impl IntoIterator<Item = &'a Path
 
 /// The built-in profiles and the configuration's own, each rendered against
 /// examples.
-fn profiles(config: &Config) -> Result<Profiles, ConfigError> {
+///
+/// # Errors
+/// File and cure of one that cannot be used.
+pub fn profiles(config: &Config) -> Result<Profiles, ConfigError> {
     let mut profiles = Profiles::built_in().map_err(|e| config.error("profiles", e))?;
     let Some(dir) = &config.profiles.dir else {
         return Ok(profiles);

@@ -3,6 +3,7 @@
 mod broker;
 mod build;
 mod lines;
+pub mod observe;
 mod readiness;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,9 +21,10 @@ use crate::engine::routes::{Route, Routes};
 use crate::metrics::Metrics;
 
 pub use broker::run_on_broker;
-pub use build::Lanes;
 use build::{Client, Workshop};
+pub use build::{Lanes, profiles};
 pub use lines::{Line, LineOutcomes, run_on_lines};
+use observe::Watch;
 pub use readiness::AppInsight;
 
 /// How long the connections may take to come up before the first message is
@@ -63,7 +65,20 @@ impl App {
         reports: Arc<dyn Outcomes>,
         metrics: Metrics,
     ) -> Result<Arc<Self>, ConfigError> {
-        let workshop = Workshop::new(metrics.clone());
+        Self::watched(config, reports, metrics, None)
+    }
+
+    /// The same for somebody who watches every attempt.
+    ///
+    /// # Errors
+    /// As [`App::new`].
+    pub fn watched(
+        config: Config,
+        reports: Arc<dyn Outcomes>,
+        metrics: Metrics,
+        watch: Option<Watch>,
+    ) -> Result<Arc<Self>, ConfigError> {
+        let workshop = Workshop::new(metrics.clone(), watch);
         let (lanes, routes) = workshop.build(&config, None)?;
         let dispatcher = Dispatcher::new(config.ring, routes, reports, metrics.clone());
         let app = Arc::new(Self {

@@ -5,6 +5,7 @@ pub mod event;
 pub mod ids;
 pub mod outcome;
 pub mod payload;
+pub mod preview;
 pub mod push;
 pub mod secret;
 pub mod time;

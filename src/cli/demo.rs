@@ -25,6 +25,7 @@ use crate::simulator::{Options, Record, Script, ServerKind, Simulator};
 /// Everything in one process: example calls, the worker's own code, and
 /// simulators of Apple's and Google's services. No accounts, no broker.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  ringpush demo\n  ringpush demo --json | jq .result")]
 pub struct Args {
     /// One JSON object per phone instead of text.
     #[arg(long)]

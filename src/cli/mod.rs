@@ -1,9 +1,16 @@
 //! The commands, one file each.
 
+mod admin_client;
+pub mod check;
 pub mod demo;
 pub mod enqueue;
+pub mod explain;
 mod fresh;
+pub mod health;
+mod reference;
 pub mod run;
+mod screen;
+pub mod send;
 pub mod simulate;
 
 use std::io::Write as _;
@@ -11,6 +18,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+pub use reference::document;
 
 use crate::amqp::AmqpError;
 use crate::config::ConfigError;
@@ -37,6 +46,12 @@ enum Command {
     Demo(demo::Args),
     Simulate(simulate::Args),
     Enqueue(enqueue::Args),
+    Send(Box<send::Args>),
+    Check(check::Args),
+    Explain(explain::Args),
+    Health(health::Args),
+    Completions(reference::CompletionsArgs),
+    Man(reference::ManArgs),
 }
 
 /// Where the configuration is, for every command that needs one.
@@ -48,10 +63,16 @@ pub struct ConfigArgs {
         short,
         value_name = "FILE",
         env = "RINGPUSH_CONFIG",
+        hide_env_values = true,
         default_value = "config/ringpush.toml"
     )]
     pub config: PathBuf,
 }
+
+/// Arguments that cannot be used together with this configuration.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
 
 /// Runs the command that the arguments name.
 #[must_use]
@@ -77,6 +98,12 @@ pub fn main() -> ExitCode {
             Command::Demo(args) => demo::run(args).await,
             Command::Simulate(args) => simulate::run(args).await.map(|()| DONE),
             Command::Enqueue(args) => enqueue::run(args).await,
+            Command::Send(args) => send::run(*args).await,
+            Command::Check(args) => check::run(args).await,
+            Command::Explain(args) => explain::run(&args),
+            Command::Health(args) => health::run(args).await,
+            Command::Completions(args) => reference::completions(&args),
+            Command::Man(args) => reference::man(&args),
         }
     });
     // Blocked reads of standard input must not keep the process.
@@ -86,10 +113,19 @@ pub fn main() -> ExitCode {
 
 /// Says what went wrong and ends with the status that belongs to it.
 fn complain(error: &anyhow::Error) -> ExitCode {
+    let closed = |cause: &(dyn std::error::Error + 'static)| {
+        let error = cause.downcast_ref::<std::io::Error>();
+        error.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    };
+    if error.chain().any(closed) {
+        // Whoever read has seen enough, as `head` does.
+        return ExitCode::from(FAILED);
+    }
     // If even this cannot be written there is nobody to tell.
     let _ = writeln!(std::io::stderr().lock(), "ringpush: {error:#}");
     let configuration = error.chain().any(|cause| {
         cause.is::<ConfigError>()
+            || cause.is::<Usage>()
             || cause
                 .downcast_ref::<AmqpError>()
                 .is_some_and(AmqpError::is_configuration)

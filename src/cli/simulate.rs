@@ -14,6 +14,8 @@ use crate::simulator::{Files, Keep, Options, Ports, Record, Script, ServerKind, 
 /// A strict APNs, FCM and OAuth simulator over TLS and HTTP/2, with scripted
 /// faults.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  ringpush simulate --dir sim\n  \
+                        ringpush simulate --dir sim --apns-port 2197 --script faults.toml")]
 pub struct Args {
     /// Address of all servers.
     #[arg(long, default_value = "127.0.0.1")]

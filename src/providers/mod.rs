@@ -3,4 +3,5 @@
 
 pub mod apns;
 pub mod fcm;
+pub mod probe;
 pub mod tls;

@@ -64,6 +64,8 @@ pub(super) struct Grant {
 /// See the module.
 #[derive(Default)]
 pub(super) struct Accounts {
+    /// What time it is there.
+    pub(super) clock: super::clock::Clock,
     state: RwLock<State>,
     devices: RwLock<HashMap<String, Device>>,
     grants: RwLock<HashMap<String, Grant>>,

@@ -1,7 +1,6 @@
 //! The `APNs` server's judgement of one push.
 
 use bytes::Bytes;
-use chrono::Utc;
 use http::request::Parts;
 use serde_json::json;
 use uuid::Uuid;
@@ -22,7 +21,11 @@ pub(super) fn judge(
     body: &Bytes,
 ) -> Judged {
     let token = apns_rules::device_token(head);
-    let (claims, sender) = auth.judge(&head.headers, &world.accounts, Utc::now().timestamp());
+    let (claims, sender) = auth.judge(
+        &head.headers,
+        &world.accounts,
+        world.accounts.clock.now().timestamp(),
+    );
     let authenticated = sender.is_ok();
     let mut sound = false;
     let verdict = token.and_then(|token| {

@@ -21,6 +21,7 @@ mod apns;
 mod apns_auth;
 mod apns_rules;
 mod certificates;
+mod clock;
 mod connection;
 mod control;
 mod exchange;

@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use chrono::Utc;
 use http::Method;
 use http::request::Parts;
 use serde_json::json;
@@ -133,7 +132,7 @@ fn grant(
 }
 
 fn check_claims(world: &World, jwt: &Jwt<'_>) -> Result<(), Refusal> {
-    let now = Utc::now().timestamp();
+    let now = world.accounts.clock.now().timestamp();
     let times = jwt.claim_seconds("iat").zip(jwt.claim_seconds("exp"));
     let in_time = times.is_some_and(|(issued, expires)| {
         issued <= now + SKEW

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::Utc;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, DATE};
 use http::request::Parts;
 
 use super::accounts::Environment;
@@ -44,9 +44,25 @@ pub(super) struct Place {
     pub(super) stream: u32,
 }
 
+/// [`Plan`] of a request, its answer dated by the service's clock.
+pub(super) fn decide(world: &World, server: ServerKind, judged: &mut Judged) -> Plan {
+    let mut plan = scripted(world, server, judged);
+    match &mut plan.act {
+        Act::Reply(reply)
+        | Act::GoAway { reply, .. }
+        | Act::MaxStreams(_, reply)
+        | Act::Refuse(_, reply) => {
+            let date = world.accounts.clock.date();
+            reply.headers.extend(date.map(|date| (DATE, date)));
+        }
+        Act::Hang | Act::Reset(_) | Act::TcpReset | Act::BlackHole | Act::Outage(_) => {}
+    }
+    plan
+}
+
 /// Asks the script, for a request that is right by the rules, and says what is
 /// done and how it goes on record.
-pub(super) fn decide(world: &World, server: ServerKind, judged: &mut Judged) -> Plan {
+fn scripted(world: &World, server: ServerKind, judged: &mut Judged) -> Plan {
     let step = if judged.sound {
         world.player.request(server, judged.token.as_deref())
     } else {

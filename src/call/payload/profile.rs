@@ -229,7 +229,9 @@ impl Profile {
         &self.source
     }
 
-    pub(super) const fn example_data(&self) -> Option<&Map<String, Value>> {
+    /// What fills the keys that only an event's own `data` can fill, in examples.
+    #[must_use]
+    pub const fn example_data(&self) -> Option<&Map<String, Value>> {
         self.example_data.as_ref()
     }
 

@@ -6,9 +6,12 @@ use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 use uuid::Uuid;
 
+use crate::call::event::Environment;
+use crate::call::payload::Payload;
+use crate::call::preview::Preview;
 use crate::call::push::{Attempt, PushKind};
 
-use super::settings::{Endpoint, Expiration};
+use super::settings::{Endpoint, Expiration, Settings};
 
 const PUSH_TYPE: HeaderName = HeaderName::from_static("apns-push-type");
 const TOPIC: HeaderName = HeaderName::from_static("apns-topic");
@@ -84,6 +87,38 @@ impl Requests {
         // base address would be answered with BadPath.
         Uri::from_parts(parts).unwrap_or_else(|_| self.base.clone())
     }
+}
+
+/// The request that an attempt makes, for people; `authorization` is what is
+/// shown in that header's place. `None` for an attempt that makes none.
+#[must_use]
+pub fn preview(
+    settings: &Settings,
+    environment: Environment,
+    bundle_id: &str,
+    authorization: Option<String>,
+    attempt: &Attempt<'_>,
+) -> Option<Preview> {
+    let Payload::Ios(body) = attempt.payload else {
+        return None;
+    };
+    let endpoint = settings.endpoint(environment);
+    let requests = Requests::new(endpoint, bundle_id, settings.expiration)?;
+    let request = requests.build(attempt, &path(attempt.token.expose())?, None);
+    let shown = |(name, value): (&HeaderName, &HeaderValue)| {
+        (name.to_string(), value.to_str().unwrap_or("?").to_owned())
+    };
+    let bearer = authorization.map(|text| (AUTHORIZATION.to_string(), text));
+    Some(Preview {
+        method: "POST",
+        url: format!("{endpoint}/3/device/{}", attempt.token.shortened()),
+        headers: bearer
+            .into_iter()
+            .chain(request.headers().iter().map(shown))
+            .collect(),
+        body: serde_json::from_slice(body).ok()?,
+        payload_bytes: attempt.payload.size(),
+    })
 }
 
 /// `/3/device/<token>`, if the token is what can stand there. Apple's are

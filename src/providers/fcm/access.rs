@@ -149,6 +149,19 @@ impl TokenSource {
         }
     }
 
+    /// Waits until there is a token, and says until when it is valid. Waits
+    /// without end while OAuth is away: then [`Self::trouble`] says why.
+    ///
+    /// # Errors
+    /// OAuth refuses this account: its word and what it says about it.
+    pub async fn settled(&self) -> Result<Timestamp, (String, Option<String>)> {
+        match self.wait().await {
+            Ok(token) => Ok(token.expires_at),
+            Err(Denied::Refused(refusal)) => Err((refusal.reason, refusal.detail)),
+            Err(Denied::Closed) => Err(("oauth_unavailable".to_owned(), None)),
+        }
+    }
+
     /// A provider refused this token: it is not given out again, and another
     /// is fetched. Only the first of many senders that say so has an effect.
     pub(super) fn refuse(&self, refused: &AccessToken) {

@@ -16,6 +16,7 @@ use super::pool::{Pool, Seat};
 use super::settings::Settings;
 use super::{error, failure};
 use crate::call::payload::Payload;
+use crate::call::preview::Preview;
 use crate::call::push::{Answer, Attempt, Class, PushClient};
 use crate::call::time::Timestamp;
 use crate::metrics::Metrics;
@@ -73,7 +74,7 @@ impl Client {
             &[b"h2"],
         )?;
         Ok(Self {
-            send_url: format!("{base}/v1/projects/{}/messages:send", account.project_id()),
+            send_url: send_url(base, account.project_id()),
             pool: Pool::new(
                 settings.connections,
                 tls,
@@ -220,6 +221,42 @@ impl Client {
         let body = read_body(response).await?;
         Ok(error::classify(status, &body, retry_after))
     }
+}
+
+fn send_url(base: &str, project: &str) -> String {
+    format!("{base}/v1/projects/{project}/messages:send")
+}
+
+/// The request that an attempt makes, for people. `None` for an attempt that
+/// makes none.
+#[must_use]
+pub fn preview(
+    settings: &Settings,
+    project_id: &str,
+    validate_only: bool,
+    attempt: &Attempt<'_>,
+) -> Option<Preview> {
+    let Payload::Android(data) = attempt.payload else {
+        return None;
+    };
+    let token = attempt.token.shortened();
+    let draft = Draft {
+        target: Target::Token(&token),
+        data,
+        time_left: attempt.time_left,
+        validate_only,
+    };
+    let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    Some(Preview {
+        method: "POST",
+        url: send_url(settings.url.trim_end_matches('/'), project_id),
+        headers: vec![
+            header("authorization", "Bearer … (an access token, not shown)"),
+            header("content-type", "application/json"),
+        ],
+        body: serde_json::from_slice(&draft.encode().ok()?).ok()?,
+        payload_bytes: attempt.payload.size(),
+    })
 }
 
 impl PushClient for Client {

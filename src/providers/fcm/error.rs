@@ -37,6 +37,30 @@ enum ErrorCode {
     Unknown(String),
 }
 
+/// The words that `ErrorCode` has, and those of a status without one
+/// ("google.rpc.Code") that this table was written for.
+#[must_use]
+pub fn known_reasons() -> Vec<&'static str> {
+    let codes = [
+        ErrorCode::Unspecified,
+        ErrorCode::InvalidArgument,
+        ErrorCode::Unregistered,
+        ErrorCode::SenderIdMismatch,
+        ErrorCode::QuotaExceeded,
+        ErrorCode::Unavailable,
+        ErrorCode::Internal,
+        ErrorCode::ThirdPartyAuth,
+    ];
+    let words = codes.iter().filter_map(ErrorCode::known);
+    let statuses = [
+        "UNAUTHENTICATED",
+        "PERMISSION_DENIED",
+        "NOT_FOUND",
+        "RESOURCE_EXHAUSTED",
+    ];
+    words.chain(statuses).collect()
+}
+
 impl ErrorCode {
     fn from_word(word: String) -> Self {
         match word.as_str() {
@@ -52,8 +76,9 @@ impl ErrorCode {
         }
     }
 
-    fn word(&self) -> &str {
-        match self {
+    /// The word of a code that is documented.
+    const fn known(&self) -> Option<&'static str> {
+        Some(match self {
             Self::Unspecified => "UNSPECIFIED_ERROR",
             Self::InvalidArgument => "INVALID_ARGUMENT",
             Self::Unregistered => "UNREGISTERED",
@@ -62,7 +87,21 @@ impl ErrorCode {
             Self::Unavailable => "UNAVAILABLE",
             Self::Internal => "INTERNAL",
             Self::ThirdPartyAuth => "THIRD_PARTY_AUTH_ERROR",
+            Self::Unknown(_) => return None,
+        })
+    }
+
+    fn word(&self) -> &str {
+        match self {
             Self::Unknown(word) => word,
+            Self::Unspecified
+            | Self::InvalidArgument
+            | Self::Unregistered
+            | Self::SenderIdMismatch
+            | Self::QuotaExceeded
+            | Self::Unavailable
+            | Self::Internal
+            | Self::ThirdPartyAuth => self.known().unwrap_or_default(),
         }
     }
 }

@@ -27,5 +27,6 @@ mod testing;
 
 pub use access::{TokenSource, TokenSources};
 pub use account::{AccountError, AccountFault, ServiceAccount};
-pub use client::{Client, ClientError};
+pub use client::{Client, ClientError, preview};
+pub use error::known_reasons;
 pub use settings::{AndroidSettings, Settings, SettingsError};

@@ -1,0 +1,54 @@
+//! Proves that a worker could work on this broker.
+
+use std::time::Duration;
+
+use lapin::BasicProperties;
+use tokio::time::timeout;
+
+use super::connect::close;
+use super::publisher::{ConfirmChannel, Message};
+use super::topology::{Names, QueueCount, Topology};
+use super::{AmqpError, Connector, Settings};
+
+/// For everything together.
+const LIMIT: Duration = Duration::from_secs(15);
+
+/// Goes as far as a worker goes before it takes its first message: connects,
+/// declares exchanges, queues and bindings (or looks for them, without
+/// `amqp.declare`), publishes to the reports' exchange with a key that nobody
+/// is bound to, and counts what is in the queues. Only the permission to read
+/// the queues remains unproved: that would take messages.
+///
+/// # Errors
+/// See [`AmqpError`].
+pub async fn prove(settings: &Settings) -> Result<Vec<QueueCount>, AmqpError> {
+    let connector = Connector::new(settings)?;
+    // An address at which nobody is must not leave lapin's thread behind.
+    connector.knock().await?;
+    let names = Names::new(&settings.prefix);
+    let topology = Topology::new(names.clone(), settings.cancels, settings.declare);
+    let work = async {
+        let connection = connector.connect("ringpush check").await?;
+        let proved = async {
+            topology.ensure(&connection).await?;
+            let mut channel = ConfirmChannel::open(&connection).await?;
+            channel.publish(Message {
+                exchange: names.outcomes.clone(),
+                key: "check".to_owned(),
+                mandatory: false,
+                properties: BasicProperties::default(),
+                body: b"{\"v\":1,\"type\":\"check\"}".to_vec(),
+            });
+            channel.next().await?;
+            channel.close().await;
+            topology.counts(&connection).await
+        }
+        .await;
+        close(&connection).await;
+        proved
+    };
+    match timeout(LIMIT, work).await {
+        Ok(proved) => proved,
+        Err(_) => Err(AmqpError::lost("the broker's proof", "took too long")),
+    }
+}

@@ -1,0 +1,209 @@
+//! Attempts as a person wants to see them: the request, the answer, and how
+//! long what took. Only lanes that were built with an observer have this in
+//! their way; a worker's have not.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::sync::{OnceCell, mpsc};
+
+use super::build::Client;
+use crate::call::event::Environment;
+use crate::call::preview::Preview;
+use crate::call::push::{Answer, Attempt, PushClient};
+use crate::config::Config;
+use crate::providers::probe::{Phases, probe};
+use crate::providers::{apns, fcm, tls};
+
+/// Opening connections takes no more of a push's time than this.
+const PREPARE: Duration = Duration::from_secs(5);
+
+/// Where attempts are told of.
+pub type Observer = mpsc::UnboundedSender<SeenAttempt>;
+
+/// One attempt that has ended.
+#[derive(Clone, Debug)]
+pub struct SeenAttempt {
+    /// The environment; none on Android.
+    pub environment: Option<Environment>,
+    /// What was sent; none if nothing was.
+    pub request: Option<Preview>,
+    /// How it ended.
+    pub answer: Answer,
+    /// From the request to the answer's first byte, or to giving up.
+    pub took: Duration,
+    /// How the connections of this client came up, which happened before its
+    /// first attempt.
+    pub prepared: Prepared,
+}
+
+/// How a client's connections and credentials came up.
+#[derive(Clone, Debug, Default)]
+pub struct Prepared {
+    /// The phases of its newest connection, or on Android of one like it.
+    pub phases: Option<Phases>,
+    /// Until there was an access token; on Android only.
+    pub credential: Option<Duration>,
+    /// Why there is no connection.
+    pub error: Option<String>,
+}
+
+/// How lanes are built for somebody who watches.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    /// Who is told.
+    pub observer: Observer,
+    /// Has FCM check pushes, and not deliver them.
+    pub validate_only: bool,
+}
+
+type Describe = dyn Fn(&Attempt<'_>) -> Option<Preview> + Send + Sync;
+
+/// A client that tells of its attempts.
+pub(super) struct Watched {
+    client: Client,
+    environment: Option<Environment>,
+    describe: Box<Describe>,
+    /// Address, CA file.
+    fcm: fcm::Settings,
+    watch: Watch,
+    prepared: OnceCell<Prepared>,
+}
+
+impl Watched {
+    /// Around an app's client of one environment.
+    pub(super) fn apns(
+        client: Arc<apns::Client>,
+        environment: Environment,
+        config: &Config,
+        bundle_id: &str,
+        watch: Watch,
+    ) -> Arc<dyn PushClient> {
+        let (settings, bundle_id) = (config.apns.clone(), bundle_id.to_owned());
+        let authorization = authorization(client.credentials());
+        Arc::new(Self {
+            environment: Some(environment),
+            describe: Box::new(move |attempt| {
+                let shown = authorization.clone();
+                apns::preview(&settings, environment, &bundle_id, shown, attempt)
+            }),
+            client: Client::Apns(client),
+            fcm: config.fcm.clone(),
+            watch,
+            prepared: OnceCell::new(),
+        })
+    }
+
+    /// Around an app's client.
+    pub(super) fn fcm(
+        client: Arc<fcm::Client>,
+        config: &Config,
+        project_id: &str,
+        watch: Watch,
+    ) -> Arc<dyn PushClient> {
+        let (settings, project_id) = (config.fcm.clone(), project_id.to_owned());
+        let validate_only = watch.validate_only;
+        Arc::new(Self {
+            environment: None,
+            describe: Box::new(move |attempt| {
+                fcm::preview(&settings, &project_id, validate_only, attempt)
+            }),
+            client: Client::Fcm(client),
+            fcm: config.fcm.clone(),
+            watch,
+            prepared: OnceCell::new(),
+        })
+    }
+
+    async fn watched(&self, mut attempt: Attempt<'_>) -> Answer {
+        let begun = Instant::now();
+        let limit = attempt.time_left.min(PREPARE);
+        let prepared = self.prepared.get_or_init(|| self.prepare(limit)).await;
+        attempt.time_left = attempt.time_left.saturating_sub(begun.elapsed());
+        let request = (self.describe)(&attempt);
+        let begun = Instant::now();
+        let answer = match &self.client {
+            Client::Fcm(client) if self.watch.validate_only => client.validate(attempt).await,
+            Client::Fcm(client) => client.send(attempt).await,
+            Client::Apns(client) => client.send(attempt).await,
+        };
+        // Whoever watched may have gone; the push goes on.
+        let _ = self.watch.observer.send(SeenAttempt {
+            environment: self.environment,
+            request: request.filter(|_| answer.started),
+            answer: answer.clone(),
+            took: begun.elapsed(),
+            prepared: prepared.clone(),
+        });
+        answer
+    }
+
+    async fn prepare(&self, limit: Duration) -> Prepared {
+        match &self.client {
+            Client::Apns(client) => {
+                let status = client.warm(limit).await;
+                Prepared {
+                    phases: status.timings.map(|timings| Phases {
+                        dns: timings.dns,
+                        tcp: timings.tcp,
+                        tls: Some(timings.tls),
+                        http: timings.http2,
+                    }),
+                    credential: None,
+                    error: status.error.filter(|_| status.ready == 0),
+                }
+            }
+            Client::Fcm(client) => {
+                let begun = Instant::now();
+                let settled = tokio::time::timeout(limit, client.tokens().settled());
+                let credential = async { settled.await.ok().map(|_| begun.elapsed()) };
+                let warm = tokio::time::timeout(limit, client.warm());
+                let (credential, phases, _) =
+                    tokio::join!(credential, fcm_phases(&self.fcm, limit), warm);
+                let (phases, error) = match phases {
+                    Ok(phases) => (Some(phases), None),
+                    Err(error) => (None, Some(error)),
+                };
+                Prepared {
+                    phases,
+                    credential,
+                    error,
+                }
+            }
+        }
+    }
+}
+
+impl PushClient for Watched {
+    fn send<'a>(&'a self, attempt: Attempt<'a>) -> BoxFuture<'a, Answer> {
+        self.watched(attempt).boxed()
+    }
+
+    fn hindrance(&self) -> Option<String> {
+        match &self.client {
+            Client::Apns(client) => client.hindrance(),
+            Client::Fcm(client) => client.hindrance(),
+        }
+    }
+}
+
+/// What is shown of the credential; a certificate is in no header.
+#[must_use]
+pub fn authorization(credentials: &apns::Credentials) -> Option<String> {
+    credentials.signer().map(|signer| {
+        let (key, team) = (signer.key_id(), signer.team_id());
+        format!("bearer … (signed with key {key} of team {team}, not shown)")
+    })
+}
+
+async fn fcm_phases(settings: &fcm::Settings, limit: Duration) -> Result<Phases, String> {
+    let tls = tls::roots_from(settings.ca_file.as_deref())
+        .and_then(|roots| tls::client_config(roots, None, &[b"h2"]))
+        .map_err(|error| error.to_string())?;
+    let url = format!("{}/", settings.url.trim_end_matches('/'));
+    let seen = probe(&url, tls, limit).await;
+    seen.map(|seen| seen.phases)
+        .map_err(|error| error.to_string())
+}

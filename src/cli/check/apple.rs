@@ -1,0 +1,187 @@
+//! Apple: TLS and HTTP/2 to both environments, and whether the credential is
+//! taken.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::clock::Clock;
+use super::proof::Proof;
+use crate::call::event::{Environment, EnvironmentChoice};
+use crate::call::payload::Payload;
+use crate::call::push::{Answer, Attempt, Class, Gate, PushClient as _, PushKind};
+use crate::call::secret::Secret;
+use crate::cli::explain::find;
+use crate::config::Config;
+use crate::engine::deadline::wall_clock;
+use crate::metrics::Metrics;
+use crate::providers::probe::probe;
+use crate::providers::{apns, tls};
+
+/// No device has this token: Apple's are hexadecimal.
+const NOBODY: &str = "ringpushcheck";
+
+/// Proves both environments; only the app's own can fail.
+pub(super) async fn prove(
+    config: &Config,
+    name: &str,
+    ios: &apns::AppSettings,
+    credentials: &apns::Credentials,
+    limit: Duration,
+) -> (Vec<Proof>, Vec<Clock>) {
+    let one =
+        async |environment| prove_one(config, name, ios, credentials, environment, limit).await;
+    let ((mut proofs, clock), (more, other)) =
+        tokio::join!(one(Environment::Production), one(Environment::Sandbox));
+    proofs.extend(more);
+    (proofs, clock.into_iter().chain(other).collect())
+}
+
+async fn prove_one(
+    config: &Config,
+    name: &str,
+    ios: &apns::AppSettings,
+    credentials: &apns::Credentials,
+    environment: Environment,
+    limit: Duration,
+) -> (Vec<Proof>, Option<Clock>) {
+    let needed = match EnvironmentChoice::from(ios.environment) {
+        EnvironmentChoice::Only(only) => only == environment,
+        EnvironmentChoice::Auto => true,
+    };
+    let title = |what: &str| format!("app {name}: {what} {}", environment.name());
+    let client = match client(config, ios, credentials, environment) {
+        Ok(client) => client,
+        Err(error) => return (vec![Proof::error(title("APNs"), &error, "; ")], None),
+    };
+    let begun = Instant::now();
+    let status = client.warm(limit).await;
+    let mut proofs = Vec::new();
+    let mut clock = None;
+    if status.ready == 0 {
+        let error = status
+            .error
+            .unwrap_or_else(|| "no connection in time".to_owned());
+        let cure = connection_cure(&error);
+        proofs.push(grade(needed, title("APNs"), error, cure));
+    } else {
+        let took = begun.elapsed().as_millis();
+        let address = config.apns.endpoint(environment);
+        let found = format!("{address}: TLS and HTTP/2 in {took} ms");
+        proofs.push(Proof::ok(title("APNs"), found));
+        let answer = ask(&client, limit).await;
+        proofs.push(judge(title("credential on"), needed, &answer));
+        clock = look_at_clock(config, environment, limit).await;
+    }
+    client.close().await;
+    (proofs, clock)
+}
+
+fn client(
+    config: &Config,
+    ios: &apns::AppSettings,
+    credentials: &apns::Credentials,
+    environment: Environment,
+) -> Result<apns::Client, String> {
+    let settings = apns::Settings {
+        connections: 1,
+        ..config.apns.clone()
+    };
+    let roots = tls::roots_from(settings.ca_file.as_deref()).map_err(|e| e.to_string())?;
+    apns::Client::new(apns::Options {
+        settings: &settings,
+        environment,
+        bundle_id: &ios.bundle_id,
+        credentials,
+        roots,
+        metrics: &Metrics::default(),
+        tuning: apns::Tuning::default(),
+    })
+    .map_err(|error| error.to_string())
+}
+
+/// Asks with a token that cannot exist: whether the credential and the topic
+/// are taken shows in what Apple complains about.
+async fn ask(client: &apns::Client, limit: Duration) -> Answer {
+    let attempt = Attempt {
+        id: Uuid::new_v4(),
+        kind: PushKind::Call,
+        token: &Secret::from(NOBODY),
+        payload: &Payload::Ios(Bytes::from_static(b"{\"aps\":{}}")),
+        deadline: wall_clock(),
+        time_left: limit,
+        gate: &Gate::default(),
+    };
+    client.send(attempt).await
+}
+
+fn judge(what: String, needed: bool, answer: &Answer) -> Proof {
+    let reason = answer.reason.as_deref().unwrap_or_default();
+    match answer.class {
+        Class::Accepted | Class::DeadToken | Class::BadToken | Class::SuspectToken => {
+            Proof::ok(what, "Apple takes the credential for this bundle id")
+        }
+        Class::CredentialFault
+        | Class::StaleCredential
+        | Class::SigningThrottled
+        | Class::NotProcessed
+        | Class::Unclear
+        | Class::Unavailable
+        | Class::Throttled
+        | Class::NoCredential
+        | Class::PayloadFault
+        | Class::OwnFault
+        | Class::Unknown => {
+            let entry = find(reason);
+            let means = entry.map_or("an answer that is not known", |entry| entry.means.as_str());
+            let cure = entry.map_or("try again", |entry| entry.next.as_str());
+            grade(needed, what, format!("{reason}: {means}"), cure)
+        }
+    }
+}
+
+/// What the app does not use by default is a warning only.
+fn grade(needed: bool, what: String, found: String, cure: &str) -> Proof {
+    if needed {
+        Proof::failed(what, found, cure)
+    } else {
+        let cure = format!("only for devices of this environment: {cure}");
+        Proof::warning(what, found, cure)
+    }
+}
+
+fn connection_cure(error: &str) -> &'static str {
+    let error = error.to_lowercase();
+    if error.contains("unknownissuer") || error.contains("certificate") {
+        "set apns.ca_file to the CA of that server, or remove it for Apple's own; look for a proxy \
+         that breaks TLS"
+    } else if error.starts_with("looking up") {
+        "mend the host name in production_url or sandbox_url, or DNS on this machine"
+    } else if error.contains("alpn") || error.contains("http/2") {
+        "mend production_url and sandbox_url: what answers there does not speak HTTP/2"
+    } else {
+        "let this machine reach api.push.apple.com and api.sandbox.push.apple.com, port 443 \
+         (firewall, route), or mend production_url and sandbox_url"
+    }
+}
+
+/// Not every server says what time it is.
+async fn look_at_clock(
+    config: &Config,
+    environment: Environment,
+    limit: Duration,
+) -> Option<Clock> {
+    let roots = tls::roots_from(config.apns.ca_file.as_deref()).ok()?;
+    let tls = tls::client_config(roots, None, &[b"h2"]).ok()?;
+    let address = config.apns.endpoint(environment).to_string();
+    let (theirs, ours) = probe(&format!("{address}/"), tls, limit)
+        .await
+        .ok()?
+        .clock?;
+    Some(Clock {
+        of: address,
+        theirs,
+        ours,
+    })
+}

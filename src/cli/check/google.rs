@@ -1,0 +1,175 @@
+//! Google: TLS to both servers, the access token, and whether the account may
+//! send.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::clock::Clock;
+use super::proof::Proof;
+use crate::call::payload::Payload;
+use crate::call::push::{Answer, Attempt, Class, Gate, PushKind};
+use crate::call::secret::Secret;
+use crate::cli::explain::find;
+use crate::config::Config;
+use crate::engine::deadline::wall_clock;
+use crate::metrics::Metrics;
+use crate::providers::probe::{ProbeError, probe};
+use crate::providers::{fcm, tls};
+
+/// No app has this token.
+const NOBODY: &str = "ringpush-check";
+
+/// Proves an account.
+pub(super) async fn prove(
+    config: &Config,
+    name: &str,
+    account: &fcm::ServiceAccount,
+    limit: Duration,
+) -> (Vec<Proof>, Vec<Clock>) {
+    let title = |what: &str| format!("app {name}: {what}");
+    let base = config.fcm.url.trim_end_matches('/');
+    let fcm_ca = config.fcm.ca_file.as_deref();
+    let (fcm, oauth) = tokio::join!(
+        reach(title("FCM"), format!("{base}/"), fcm_ca, true, limit),
+        reach(
+            title("OAuth"),
+            account.token_uri().to_owned(),
+            None,
+            false,
+            limit
+        ),
+    );
+    let tokens = fcm::TokenSource::start(account);
+    let granted = match timeout(limit, tokens.settled()).await {
+        Ok(Ok(expires)) => Proof::ok(title("access token"), format!("valid until {expires}")),
+        Ok(Err((reason, detail))) => refused(title("access token"), &reason, detail),
+        Err(_) => {
+            let trouble = tokens.trouble();
+            refused(title("access token"), "oauth_unavailable", trouble)
+        }
+    };
+    let mut proofs = vec![fcm.0, oauth.0];
+    let has_token = tokens.is_ready();
+    proofs.push(granted);
+    if has_token {
+        let metrics = Metrics::default();
+        match fcm::Client::new(&config.fcm, account, tokens.clone(), &metrics) {
+            Ok(client) => {
+                let answer = ask(&client, limit).await;
+                proofs.push(judge(title("right to send"), &answer));
+                client.close().await;
+            }
+            Err(error) => proofs.push(Proof::error(title("FCM"), &error.to_string(), "; ")),
+        }
+    }
+    tokens.close().await;
+    (proofs, fcm.1.into_iter().chain(oauth.1).collect())
+}
+
+/// TLS and HTTP, and what time it is there.
+async fn reach(
+    what: String,
+    url: String,
+    ca_file: Option<&std::path::Path>,
+    http2: bool,
+    limit: Duration,
+) -> (Proof, Option<Clock>) {
+    let alpn: &[&[u8]] = if http2 { &[b"h2"] } else { &[b"http/1.1"] };
+    let tls = tls::roots_from(ca_file).and_then(|roots| tls::client_config(roots, None, alpn));
+    let tls = match tls {
+        Ok(tls) => tls,
+        Err(error) => return (Proof::error(what, &error.to_string(), "; "), None),
+    };
+    match probe(&url, tls, limit).await {
+        Ok(seen) => {
+            let phases = seen.phases;
+            let took = phases.dns + phases.tcp + phases.tls.unwrap_or_default() + phases.http;
+            let version = seen.tls_version.as_deref().unwrap_or("without TLS");
+            let found = format!("{url}: {version}, answered in {} ms", took.as_millis());
+            let clock = seen.clock.map(|(theirs, ours)| Clock {
+                of: url,
+                theirs,
+                ours,
+            });
+            (Proof::ok(what, found), clock)
+        }
+        Err(error) => (
+            Proof::failed(what, error.to_string(), cure(&error, http2)),
+            None,
+        ),
+    }
+}
+
+fn cure(error: &ProbeError, fcm: bool) -> &'static str {
+    match (error, fcm) {
+        (ProbeError::Address(_) | ProbeError::Lookup { .. }, true) => {
+            "mend fcm.url (https://fcm.googleapis.com), or DNS on this machine"
+        }
+        (ProbeError::Address(_) | ProbeError::Lookup { .. }, false) => {
+            "mend token_uri in the service account's file, or DNS on this machine"
+        }
+        (ProbeError::Tls { .. }, true) => {
+            "set fcm.ca_file to the CA of that server, or remove it for Google's own; look for a \
+             proxy that breaks TLS"
+        }
+        (ProbeError::Tls { .. }, false) => {
+            "let the system trust that server's CA (SSL_CERT_FILE adds one); look for a proxy that \
+             breaks TLS"
+        }
+        (ProbeError::Tcp { .. } | ProbeError::Http { .. } | ProbeError::TimedOut(_), true) => {
+            "let this machine reach fcm.googleapis.com, port 443 (firewall, route), or mend fcm.url"
+        }
+        (ProbeError::Tcp { .. } | ProbeError::Http { .. } | ProbeError::TimedOut(_), false) => {
+            "let this machine reach oauth2.googleapis.com, port 443 (firewall, route), or mend \
+             token_uri"
+        }
+    }
+}
+
+/// Has FCM check a message to nobody.
+async fn ask(client: &fcm::Client, limit: Duration) -> Answer {
+    let data = vec![("event".to_owned(), "check".to_owned())];
+    let attempt = Attempt {
+        id: Uuid::new_v4(),
+        kind: PushKind::Call,
+        token: &Secret::from(NOBODY),
+        payload: &Payload::Android(data),
+        deadline: wall_clock(),
+        time_left: limit,
+        gate: &Gate::default(),
+    };
+    client.validate(attempt).await
+}
+
+fn judge(what: String, answer: &Answer) -> Proof {
+    match answer.class {
+        Class::Accepted
+        | Class::DeadToken
+        | Class::BadToken
+        | Class::SuspectToken
+        | Class::PayloadFault => Proof::ok(what, "the account may send in this project"),
+        Class::CredentialFault
+        | Class::StaleCredential
+        | Class::SigningThrottled
+        | Class::NotProcessed
+        | Class::Unclear
+        | Class::Unavailable
+        | Class::Throttled
+        | Class::NoCredential
+        | Class::OwnFault
+        | Class::Unknown => {
+            let reason = answer.reason.as_deref().unwrap_or_default();
+            refused(what, reason, answer.detail.clone())
+        }
+    }
+}
+
+fn refused(what: String, reason: &str, detail: Option<String>) -> Proof {
+    let entry = find(reason);
+    let means = entry.map_or("an answer that is not known", |entry| entry.means.as_str());
+    let cure = entry.map_or("try again", |entry| entry.next.as_str());
+    let detail = detail.map_or_else(String::new, |detail| format!(" ({detail})"));
+    Proof::failed(what, format!("{reason}{detail}: {means}"), cure)
+}
