@@ -3,6 +3,7 @@
 mod broker;
 mod build;
 mod lines;
+pub mod profiles;
 mod readiness;
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -3,6 +3,7 @@
 pub mod demo;
 pub mod enqueue;
 mod fresh;
+pub mod profiles;
 pub mod run;
 pub mod simulate;
 
@@ -37,6 +38,7 @@ enum Command {
     Demo(demo::Args),
     Simulate(simulate::Args),
     Enqueue(enqueue::Args),
+    Profiles(profiles::Args),
 }
 
 /// Where the configuration is, for every command that needs one.
@@ -77,6 +79,7 @@ pub fn main() -> ExitCode {
             Command::Demo(args) => demo::run(args).await,
             Command::Simulate(args) => simulate::run(args).await.map(|()| DONE),
             Command::Enqueue(args) => enqueue::run(args).await,
+            Command::Profiles(args) => profiles::run(&args),
         }
     });
     // Blocked reads of standard input must not keep the process.

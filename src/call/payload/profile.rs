@@ -214,6 +214,12 @@ impl Profile {
         }
     }
 
+    /// Whether both were made from the same file.
+    #[must_use]
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.name == other.name && self.source == other.source
+    }
+
     pub(super) const fn source(&self) -> &Map<String, Value> {
         &self.source
     }
