@@ -32,13 +32,13 @@ server.listen(PORT, process.env.HOST, () => console.log(`listening on ${server.a
 
 async function receive(request) {
   if (!authorized(request)) return [401, "who are you?"];
-  let hook;
+  let event;
   try {
-    hook = JSON.parse(await read(request));
-  } catch {
-    return [400, "not JSON"];
+    event = await toEvent(JSON.parse(await read(request)), { devicesOf, profile: PROFILE });
+  } catch (error) {
+    console.error("webhook:", error.message);
+    return [400, "not a webhook that is known here"];
   }
-  const event = await toEvent(hook, { devicesOf, profile: PROFILE });
   if (!event) return [200, "nothing to ring"];
   publisher ??= openPublisher(AMQP_URL, AMQP_PREFIX);
   // Answered only when the broker has it: what is not, CometChat sends again.

@@ -17,14 +17,14 @@ use uuid::Uuid;
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A connection to the broker on which every event is confirmed.
-struct Publisher {
+pub(crate) struct Publisher {
     connection: Connection,
     channel: Channel,
     exchange: String,
 }
 
 impl Publisher {
-    async fn open(url: &str, prefix: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn open(url: &str, prefix: &str) -> anyhow::Result<Self> {
         let connecting = Connection::connect(url, ConnectionProperties::default());
         let connection = timeout(PATIENCE, connecting).await.context("no broker")??;
         let channel = connection.create_channel().await?;
@@ -39,7 +39,7 @@ impl Publisher {
     }
 
     /// Returns once the broker has the event.
-    async fn publish(&self, event: &Value) -> anyhow::Result<()> {
+    pub(crate) async fn publish(&self, event: &Value) -> anyhow::Result<()> {
         let text = |field: &str| event[field].as_str().unwrap_or_default().to_owned();
         let properties = BasicProperties::default()
             .with_content_type("application/json".into())
@@ -63,13 +63,13 @@ impl Publisher {
         Ok(())
     }
 
-    async fn close(self) -> anyhow::Result<()> {
+    pub(crate) async fn close(self) -> anyhow::Result<()> {
         Ok(self.connection.close(200, "done".into()).await?)
     }
 }
 
 /// One platform's rings go straight to its queue; a mix is split by the worker.
-fn routing_key(event: &Value) -> &'static str {
+pub(crate) fn routing_key(event: &Value) -> &'static str {
     if event["event"] == "cancel" {
         return "cancel";
     }
@@ -82,7 +82,7 @@ fn routing_key(event: &Value) -> &'static str {
     }
 }
 
-fn ring(call_id: &str, caller: &Value, devices: &Value) -> Value {
+pub(crate) fn ring(call_id: &str, caller: &Value, devices: &Value) -> Value {
     let now = Utc::now();
     let time = |at: chrono::DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Millis, true);
     json!({
@@ -92,7 +92,7 @@ fn ring(call_id: &str, caller: &Value, devices: &Value) -> Value {
     })
 }
 
-fn cancel(call_id: &str, reason: &str, devices: &Value) -> Value {
+pub(crate) fn cancel(call_id: &str, reason: &str, devices: &Value) -> Value {
     json!({
         "v": 1, "event": "cancel", "event_id": Uuid::new_v4(), "call_id": call_id,
         "sent_at": Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true),

@@ -176,12 +176,14 @@ fn show(
 fn side_by_side(ios: &Preview<'_>, android: &Preview<'_>) -> Table<3> {
     let heads = [ios, android].map(|p| format!("{} {}", p.device.platform.name(), p.device.id));
     let mut table = Table::new(["", &heads[0], &heads[1]]);
-    table.row(["bytes".to_owned(), size(ios), size(android)]);
+    table.row(["(size)".to_owned(), size(ios), size(android)]);
     let [left, right] = [ios, android].map(|preview| preview.payload().unwrap_or_default());
     let more = right.keys().filter(|key| !left.contains_key(*key));
     for key in left.keys().chain(more) {
-        let cell = |value: Option<&Value>| value.map_or_else(String::new, Value::to_string);
-        table.row([key.clone(), cell(left.get(key)), cell(right.get(key))]);
+        let ios = left.get(key).map_or_else(String::new, Value::to_string);
+        // Android's are all texts; in quotes, JSON in them could not be read.
+        let android = right.get(key).and_then(Value::as_str).unwrap_or_default();
+        table.row([key.clone(), ios, android.to_owned()]);
     }
     table
 }
@@ -190,7 +192,7 @@ fn size(preview: &Preview<'_>) -> String {
     match &preview.end {
         End::Sent(sent) => {
             let (size, limit) = (sent.payload.size(), preview.limit);
-            format!("{size} of {limit} ({} %)", size * 100 / limit)
+            format!("{size} of {limit} bytes ({} %)", size * 100 / limit)
         }
         End::Nothing(_) | End::Rejected { .. } => String::new(),
     }
@@ -213,7 +215,7 @@ fn show_one(out: &mut impl Write, profile: &Profile, preview: &Preview<'_>) -> s
                 Payload::Ios(_) => "payload",
                 Payload::Android(_) => "data",
             };
-            writeln!(out, "{counted}: {} bytes", size(preview))?;
+            writeln!(out, "{counted}: {}", size(preview))?;
             if let Some(assumed) = preview.assumed {
                 writeln!(out, "note: {assumed}")?;
             }
