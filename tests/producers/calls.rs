@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use ringpush::simulator::Options;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -23,7 +24,8 @@ async fn a_chime_call_and_a_cometchat_call_ring_on_both_platforms() {
     ) else {
         return;
     };
-    let stage = Stage::new().await;
+    // As with Amazon MQ, the Lambda's broker.
+    let stage = Stage::with("[amqp]\ncancels = \"queue\"", Options::default()).await;
     let mut outcomes = stage.client.outcomes().await;
     let worker = stage.worker().await;
     chime_call(&stage, &lambda, &mut outcomes).await;
