@@ -144,10 +144,10 @@ fn show(
 ) -> std::io::Result<()> {
     writeln!(
         out,
-        "{} of call {:?}, as sent at {}\n",
+        "{}, as if taken when it was sent: {}\ncall {:?}\n",
         event.kind().name(),
-        event.call_id,
-        event.sent_at
+        event.sent_at,
+        event.call_id
     )?;
     let first = |platform| {
         let mut all = previews.iter().map(|(_, preview)| preview);

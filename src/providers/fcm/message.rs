@@ -12,7 +12,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{self, ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request as HttpRequest, Uri, Version};
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
@@ -58,6 +58,9 @@ impl Draft<'_> {
     }
 }
 
+/// Who we are.
+pub(super) const USER_AGENT: &str = concat!("ringpush/", env!("CARGO_PKG_VERSION"));
+
 /// Where a project's messages are posted to.
 pub(super) fn send_url(settings: &Settings, project_id: &str) -> Result<Uri, EndpointFault> {
     endpoint::parse(&settings.url)?;
@@ -70,7 +73,9 @@ pub(super) fn send_url(settings: &Settings, project_id: &str) -> Result<Uri, End
 /// The request that takes a body to FCM, without its access token.
 pub(super) fn request(send_url: &Uri, body: Bytes) -> HttpRequest<Bytes> {
     let mut headers = HeaderMap::with_capacity(4);
-    // The HTTP library would add these two by itself; here they can be shown.
+    // The HTTP library would add all but the type by itself; here they can be
+    // shown.
+    headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
     headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
