@@ -1,7 +1,11 @@
 //! `docs/asyncapi.yaml` is valid, its examples are the project's own, and what
 //! the worker publishes is what it describes.
 
-#![allow(clippy::unwrap_used, reason = "a test may end where it stumbles")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may end where it stumbles"
+)]
 
 mod support;
 #[allow(dead_code, reason = "there is no Python here")]

@@ -1,6 +1,10 @@
 //! The code in `docs/clients/` reads keys that are there, as what they are.
 
-#![allow(clippy::unwrap_used, reason = "a test may end where it stumbles")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may end where it stumbles"
+)]
 
 #[allow(dead_code, reason = "there is no Python here")]
 #[path = "producers/tools.rs"]
@@ -64,6 +68,29 @@ struct Access {
     rest: String,
 }
 
+impl Access {
+    /// Whether a value is what the code reads it as.
+    fn fits(&self, value: &Value) -> bool {
+        let rest = self.rest.trim_start();
+        let flag = matches!(value.as_str(), Some("true" | "false"));
+        let number = value.as_str().is_some_and(|t| t.parse::<i64>().is_ok());
+        let casts = [
+            ("as? String", value.is_string()),
+            ("as? Bool", value.is_boolean()),
+            ("as? NSNumber", value.is_number()),
+            ("as? [String: Any]", value.is_object()),
+            ("as String", value.is_string()),
+            ("?.toLongOrNull()", number),
+            ("== \"true\"", flag),
+            ("=== \"true\"", flag),
+            ("== 'true'", flag),
+        ];
+        casts
+            .iter()
+            .all(|(cast, fits)| *fits || !rest.starts_with(cast))
+    }
+}
+
 fn accesses(block: &Block) -> Vec<Access> {
     let mut found = Vec::new();
     for (name, nested) in [("push", false), ("extra", true)] {
@@ -114,7 +141,9 @@ fn nested(payload: &Map<String, Value>) -> Map<String, Value> {
     match &payload["extra"] {
         Value::Object(extra) => extra.clone(),
         Value::String(text) => serde_json::from_str(text).unwrap(),
-        other => panic!("extra is {other}"),
+        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_)) => {
+            panic!("extra is {other}")
+        }
     }
 }
 
@@ -144,31 +173,7 @@ fn every_key_that_the_code_reads_is_in_the_fixtures_with_that_type() {
             let value = within.get(&access.key);
             let value =
                 value.unwrap_or_else(|| panic!("{name}: no {access:?} in {profile} on {platform}"));
-            let rest = access.rest.trim_start();
-            for (cast, fits) in [
-                ("as? String", value.is_string()),
-                ("as? Bool", value.is_boolean()),
-                ("as? NSNumber", value.is_number()),
-                ("as? [String: Any]", value.is_object()),
-                ("as String", value.is_string()),
-                (
-                    "?.toLongOrNull()",
-                    value.as_str().is_some_and(|t| t.parse::<i64>().is_ok()),
-                ),
-                (
-                    "== \"true\"",
-                    matches!(value.as_str(), Some("true" | "false")),
-                ),
-                (
-                    "== 'true'",
-                    matches!(value.as_str(), Some("true" | "false")),
-                ),
-            ] {
-                assert!(
-                    !rest.starts_with(cast) || fits,
-                    "{name}: {access:?} is {value}"
-                );
-            }
+            assert!(access.fits(value), "{name}: {access:?} is {value}");
             let place = format!("{name} {platform}");
             read.entry(place).or_default().insert(access.key);
         }
@@ -242,7 +247,6 @@ fn unbalanced(code: &str) -> Option<char> {
                 chars.next();
             }
             (Some(q), c) if c == q => quote = None,
-            (Some(_), _) => {}
             (None, '/') if chars.peek() == Some(&'/') => {
                 while chars.next_if(|c| *c != '\n').is_some() {}
             }
@@ -267,7 +271,7 @@ fn unbalanced(code: &str) -> Option<char> {
                     return Some(c);
                 }
             }
-            (None, _) => {}
+            (Some(_) | None, _) => {}
         }
     }
     quote.or_else(|| open.pop())

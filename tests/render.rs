@@ -1,6 +1,10 @@
 //! `ringpush profiles`: what it shows is what the worker sends.
 
-#![allow(clippy::unwrap_used, reason = "a test may end where it stumbles")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may end where it stumbles"
+)]
 
 mod support;
 
@@ -34,18 +38,7 @@ fn fixture(name: &str) -> String {
 /// FCM's `ttl` whatever passed until the worker took the event.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_rendered_request_is_the_one_that_the_worker_sends() {
-    let stage = Stage::with(
-        "[apps.\"com.example.calls\"]\nprofile = \"mine\"\n[profiles]\ndir = \"own\"",
-        Options::default(),
-    )
-    .await;
-    std::fs::create_dir(stage.file("own")).unwrap();
-    let own = json!({
-        "about": "Ours.", "ios_cancel": "voip",
-        "ring": {"both": {"kind": "{{ event }}", "who": "{{ caller_name }}", "video": "{{ video }}", "at": "{{ sent_at }}"}},
-        "cancel": {"both": {"kind": "{{ event }}", "who": "{{ caller_name | default('') }}", "video": "{{ video }}", "at": "{{ sent_at }}"}},
-    });
-    std::fs::write(stage.file("own/mine.json"), own.to_string()).unwrap();
+    let stage = with_own_profile().await;
     let config = stage.config.to_str().unwrap().to_owned();
     let mut outcomes = stage.client.outcomes().await;
     let worker = stage.worker().await;
@@ -77,29 +70,53 @@ async fn the_rendered_request_is_the_one_that_the_worker_sends() {
             assert_eq!(report["result"], "accepted", "{report}");
         }
         for (device, shown) in devices.iter().zip(shown["devices"].as_array().unwrap()) {
-            let mut sent = stage.simulator.record().pushes();
-            sent.retain(|push| push.token.as_deref() == device["token"].as_str());
-            let sent = sent.pop().unwrap();
-            assert!(
-                shown["url"].as_str().unwrap().ends_with(&sent.path),
-                "{shown}"
-            );
-            assert_eq!(shown["profile"], "mine");
-            let body = String::from_utf8(sent.body.to_vec()).unwrap();
-            assert_eq!(
-                without_ttl(&body),
-                without_ttl(shown["body"].as_str().unwrap())
-            );
-            let headers = shown["headers"].as_object().unwrap();
-            for (name, value) in &sent.headers {
-                let shown = headers.get(name.as_str());
-                let shown = shown.unwrap_or_else(|| panic!("{name}: {value:?} is not shown"));
-                assert_eq!(shown, value.to_str().unwrap(), "{name}");
-            }
-            assert_eq!(headers.len(), sent.headers.len(), "{:?}", sent.headers);
+            same(&stage, device, shown);
         }
     }
     stage.end(worker).await;
+}
+
+/// What was shown for a device is what the simulator got for it last.
+fn same(stage: &Stage, device: &Value, shown: &Value) {
+    let mut sent = stage.simulator.record().pushes();
+    sent.retain(|push| push.token.as_deref() == device["token"].as_str());
+    let sent = sent.pop().unwrap();
+    assert!(
+        shown["url"].as_str().unwrap().ends_with(&sent.path),
+        "{shown}"
+    );
+    assert_eq!(shown["profile"], "mine");
+    let body = String::from_utf8(sent.body.to_vec()).unwrap();
+    assert_eq!(
+        without_ttl(&body),
+        without_ttl(shown["body"].as_str().unwrap())
+    );
+    let headers = shown["headers"].as_object().unwrap();
+    for (name, value) in &sent.headers {
+        let shown = headers.get(name.as_str());
+        let shown = shown.unwrap_or_else(|| panic!("{name}: {value:?} is not shown"));
+        assert_eq!(shown, value.to_str().unwrap(), "{name}");
+    }
+    assert_eq!(headers.len(), sent.headers.len(), "{:?}", sent.headers);
+}
+
+/// A stage whose app has a profile of its own.
+async fn with_own_profile() -> Stage {
+    let stage = Stage::with(
+        "[apps.\"com.example.calls\"]\nprofile = \"mine\"\n[profiles]\ndir = \"own\"",
+        Options::default(),
+    )
+    .await;
+    std::fs::create_dir(stage.file("own")).unwrap();
+    let tree = json!({
+        "kind": "{{ event }}", "who": "{{ caller_name | default('') }}",
+        "video": "{{ video }}", "at": "{{ sent_at }}",
+    });
+    let own = json!({
+        "about": "Ours.", "ios_cancel": "voip", "ring": {"both": tree}, "cancel": {"both": tree},
+    });
+    std::fs::write(stage.file("own/mine.json"), own.to_string()).unwrap();
+    stage
 }
 
 fn without_ttl(body: &str) -> String {
@@ -275,14 +292,17 @@ async fn the_list_names_built_in_and_own_profiles() {
         "own/broken.json",
         r#"{"ring": {"both": {"from": "{{ caller.id }}"}}}"#,
     );
-    let (code, _, error) = ringpush(&["profiles", "list", "--config", config]).await;
-    assert_eq!(code, 2);
-    for part in [
-        "broken.json",
-        "profile broken",
-        "ring.android.from",
-        "choose another name",
-    ] {
-        assert!(error.contains(part), "{error}");
+    // The worker does not start with it either.
+    for command in [&["profiles", "list"][..], &["run"]] {
+        let (code, _, error) = ringpush(&[command, &["--config", config]].concat()).await;
+        assert_eq!(code, 2, "{error}");
+        for part in [
+            "broken.json",
+            "profile broken",
+            "ring.android.from",
+            "choose another name",
+        ] {
+            assert!(error.contains(part), "{error}");
+        }
     }
 }

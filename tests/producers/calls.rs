@@ -9,6 +9,7 @@ use ringpush::simulator::Options;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use uuid::Uuid;
 
 use super::chime::{Chime, JOIN_TOKEN, MEETING};
 use super::support::client::Outcomes;
@@ -62,20 +63,7 @@ async fn chime_call(stage: &Stage, lambda: &Installed, outcomes: &mut Outcomes) 
         pushes.iter().all(|push| push["result"] == "accepted"),
         "{pushes:?}"
     );
-    let on_iphone = payload(stage, &apple);
-    assert_eq!(on_iphone["id"], call);
-    assert_eq!(on_iphone["nameCaller"], "Alice Martin");
-    assert_eq!(on_iphone["isVideo"], true);
-    assert_eq!(on_iphone["extra"]["meeting_id"], MEETING);
-    assert_eq!(on_iphone["extra"]["media_region"], "us-east-1");
-    let on_android = payload(stage, &google);
-    assert_eq!(on_android["isVideo"], "true");
-    let extra: Value = serde_json::from_str(on_android["extra"].as_str().unwrap()).unwrap();
-    assert_eq!(extra["meeting_id"], MEETING);
-    for push in stage.simulator.record().pushes() {
-        let text = String::from_utf8_lossy(&push.body);
-        assert!(!text.contains(JOIN_TOKEN), "a join token in a push");
-    }
+    rings_for_the_meeting(stage, call, &apple, &google);
 
     // The app lost the answer and asks again: same meeting, no second ring.
     assert_eq!(backend.invoke("user-1", &ring).await["statusCode"], 201);
@@ -108,6 +96,24 @@ async fn chime_call(stage: &Stage, lambda: &Installed, outcomes: &mut Outcomes) 
     assert_eq!(outcomes.push().await["event"], "cancel");
     let (last, _) = chime.seen().pop().unwrap();
     assert_eq!(last, format!("DELETE /meetings/{MEETING}"));
+}
+
+/// Both phones know whose meeting it is, and neither how to get in.
+fn rings_for_the_meeting(stage: &Stage, call: &str, apple: &str, google: &str) {
+    let on_iphone = payload(stage, apple);
+    assert_eq!(on_iphone["id"], call);
+    assert_eq!(on_iphone["nameCaller"], "Alice Martin");
+    assert_eq!(on_iphone["isVideo"], true);
+    assert_eq!(on_iphone["extra"]["meeting_id"], MEETING);
+    assert_eq!(on_iphone["extra"]["media_region"], "us-east-1");
+    let on_android = payload(stage, google);
+    assert_eq!(on_android["isVideo"], "true");
+    let extra: Value = serde_json::from_str(on_android["extra"].as_str().unwrap()).unwrap();
+    assert_eq!(extra["meeting_id"], MEETING);
+    for push in stage.simulator.record().pushes() {
+        let text = String::from_utf8_lossy(&push.body);
+        assert!(!text.contains(JOIN_TOKEN), "a join token in a push");
+    }
 }
 
 /// The Lambda and what it is given.
@@ -166,13 +172,11 @@ async fn cometchat_call(stage: &Stage, webhook: &Installed, outcomes: &mut Outco
         "{pushes:?}"
     );
     for token in [&apple, &google] {
-        let got = payload(stage, token);
-        assert_eq!(got["type"], "incoming_call");
-        assert_eq!(got["sessionId"], session);
-        assert_eq!(got["callerName"], "Alice Martin");
-        assert_eq!(got["callerUid"], "uid-alice");
-        assert_eq!(got["callType"], "audio");
+        rings_for_the_session(stage, session, token);
     }
+    let sent_at = &ring["data"]["call"]["sentAt"];
+    let name = format!("w-1/call_initiated/1/{sent_at}");
+    assert_eq!(first, Uuid::new_v5(&EVENTS, name.as_bytes()).to_string());
     // Delivered twice, as webhooks are: one event.
     assert_eq!(server.post(&ring, GOOD).await, (200, first));
 
@@ -190,6 +194,10 @@ async fn cometchat_call(stage: &Stage, webhook: &Installed, outcomes: &mut Outco
         "data": {"sessionId": session, "created_at": now()},
     });
     assert_eq!(server.post(&started, GOOD).await.0, 200);
+    ignores_what_is_no_ring(&server).await;
+}
+
+async fn ignores_what_is_no_ring(server: &Server) {
     let message = json!({"trigger": "message_sent", "data": {}, "webhook": "w-1"});
     let (status, text) = server.post(&message, GOOD).await;
     assert_eq!((status, text.trim()), (200, "nothing to ring"));
@@ -203,6 +211,18 @@ async fn cometchat_call(stage: &Stage, webhook: &Installed, outcomes: &mut Outco
     let (status, text) = server.post(&nowhere, GOOD).await;
     assert_eq!((status, text.trim()), (200, "nothing to ring"));
 }
+
+fn rings_for_the_session(stage: &Stage, session: &str, token: &str) {
+    let got = payload(stage, token);
+    assert_eq!(got["type"], "incoming_call");
+    assert_eq!(got["sessionId"], session);
+    assert_eq!(got["callerName"], "Alice Martin");
+    assert_eq!(got["callerUid"], "uid-alice");
+    assert_eq!(got["callType"], "audio");
+}
+
+/// The namespace of the example's event ids.
+const EVENTS: Uuid = uuid::uuid!("5e1c7d0e-63a8-4f0c-8a9b-0d9b5f7c2f11");
 
 const GOOD: &str = "cometchat:a password";
 

@@ -1,7 +1,11 @@
 //! Every example in `examples/` does what it says: what it publishes goes
 //! through a real RabbitMQ and a worker to the simulators' phones.
 
-#![allow(clippy::unwrap_used, reason = "a test may end where it stumbles")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may end where it stumbles"
+)]
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,4 +1,4 @@
-//! Payloads that only the phone can read: sealed in Python with PyNaCl, opened
+//! Payloads that only the phone can read: sealed in Python with `PyNaCl`, opened
 //! in JavaScript with libsodium, and by nobody in between.
 
 use std::io::Write as _;

@@ -29,6 +29,7 @@ export async function handler(request) {
   // connection is dead when it wakes; so each invocation opens one, while the
   // meeting is being made.
   const opening = openPublisher(process.env.AMQP_URL, process.env.AMQP_PREFIX);
+  opening.catch(() => {}); // shows where it is awaited
   try {
     return await action(userId, call, opening);
   } finally {
@@ -77,7 +78,7 @@ async function join(userId, { call_id, meeting_id, device_id }, opening) {
   );
   // Her other phones stop ringing.
   const user = await findUser(userId);
-  const others = user.devices.filter((device) => device.id !== device_id);
+  const others = user?.devices.filter((device) => device.id !== device_id) ?? [];
   if (others.length) {
     await (await opening).publish(cancellation(call_id, "answered_elsewhere", others));
   }

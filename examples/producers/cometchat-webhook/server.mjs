@@ -20,9 +20,6 @@ let publisher;
 const server = createServer(async (request, response) => {
   const [status, text] = await receive(request).catch((error) => {
     console.error("webhook:", error.message);
-    // The connection may be the cause; the next webhook gets a new one.
-    publisher?.then((old) => old.close()).catch(() => {});
-    publisher = undefined;
     return [503, "try again"]; // CometChat repeats it; the event id stays the same
   });
   response.writeHead(status, { "content-type": "text/plain" }).end(`${text}\n`);
@@ -40,10 +37,22 @@ async function receive(request) {
     return [400, "not a webhook that is known here"];
   }
   if (!event) return [200, "nothing to ring"];
-  publisher ??= openPublisher(AMQP_URL, AMQP_PREFIX);
   // Answered only when the broker has it: what is not, CometChat sends again.
-  await (await publisher).publish(event);
+  await publish(event).catch(() => publish(event));
   return [200, event.event_id];
+}
+
+/** A connection that has failed is replaced by the next attempt; an event that arrives twice rings once. */
+async function publish(event) {
+  publisher ??= openPublisher(AMQP_URL, AMQP_PREFIX);
+  const current = publisher;
+  try {
+    await (await current).publish(event);
+  } catch (error) {
+    if (publisher === current) publisher = undefined;
+    current.then((old) => old.close()).catch(() => {});
+    throw error;
+  }
 }
 
 function authorized(request) {
