@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use super::profiles;
 use crate::call::event::Environment;
 use crate::call::payload::Profiles;
 use crate::call::push::PushClient;
@@ -159,7 +160,7 @@ impl Workshop {
         config: &Config,
         before: Option<&Lanes>,
     ) -> Result<(Lanes, Routes), ConfigError> {
-        let profiles = profiles(config)?;
+        let profiles = profiles::load(config)?;
         let mut lanes = Lanes::default();
         let mut apps = HashMap::new();
         for (name, app) in &config.apps {
@@ -411,37 +412,4 @@ fn fingerprint<'a>(settings: impl Hash, files: impl IntoIterator<Item = &'a Path
         std::fs::read(file).ok().hash(&mut hasher);
     }
     hasher.finish()
-}
-
-/// The built-in profiles and the configuration's own, each rendered against
-/// examples.
-///
-/// # Errors
-/// File and cure of one that cannot be used.
-pub fn profiles(config: &Config) -> Result<Profiles, ConfigError> {
-    let mut profiles = Profiles::built_in().map_err(|e| config.error("profiles", e))?;
-    let Some(dir) = &config.profiles.dir else {
-        return Ok(profiles);
-    };
-    let unreadable = |error: std::io::Error| {
-        let cure = "name a folder of .json files, or remove the key";
-        config.error(
-            "profiles.dir",
-            format!("{}: {error}; {cure}", dir.display()),
-        )
-    };
-    for entry in std::fs::read_dir(dir).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        if path.extension().is_none_or(|extension| extension != "json") {
-            continue;
-        }
-        let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        let wrong = |problem: &dyn std::fmt::Display| ConfigError::new(&path, None, problem);
-        let text = std::fs::read_to_string(&path).map_err(|e| wrong(&e))?;
-        profiles.add(&name, &text).map_err(|e| wrong(&e))?;
-        if let Some(profile) = profiles.get(&name) {
-            profile.check().map_err(|e| wrong(&e))?;
-        }
-    }
-    Ok(profiles)
 }

@@ -4,6 +4,7 @@ mod broker;
 mod build;
 mod lines;
 pub mod observe;
+pub mod profiles;
 mod readiness;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,8 +22,8 @@ use crate::engine::routes::{Route, Routes};
 use crate::metrics::Metrics;
 
 pub use broker::run_on_broker;
+pub use build::Lanes;
 use build::{Client, Workshop};
-pub use build::{Lanes, profiles};
 pub use lines::{Line, LineOutcomes, run_on_lines};
 use observe::Watch;
 pub use readiness::AppInsight;

@@ -20,6 +20,9 @@ use crate::providers::{apns, fcm, tls};
 /// Opening connections takes no more of a push's time than this.
 const PREPARE: Duration = Duration::from_secs(5);
 
+/// What is shown in an access token's place.
+pub const ACCESS_TOKEN: &str = "Bearer … (an access token, not shown)";
+
 /// Where attempts are told of.
 pub type Observer = mpsc::UnboundedSender<SeenAttempt>;
 
@@ -86,8 +89,9 @@ impl Watched {
         Arc::new(Self {
             environment: Some(environment),
             describe: Box::new(move |attempt| {
-                let shown = authorization.clone();
-                apns::preview(&settings, environment, &bundle_id, shown, attempt)
+                let request = apns::preview(&settings, environment, &bundle_id, attempt)?;
+                let shown = authorization.as_deref();
+                Some(Preview::of(&request, attempt.token, attempt.payload, shown))
             }),
             client: Client::Apns(client),
             fcm: config.fcm.clone(),
@@ -108,7 +112,9 @@ impl Watched {
         Arc::new(Self {
             environment: None,
             describe: Box::new(move |attempt| {
-                fcm::preview(&settings, &project_id, validate_only, attempt)
+                let request = fcm::preview(&settings, &project_id, validate_only, attempt)?;
+                let shown = Some(ACCESS_TOKEN);
+                Some(Preview::of(&request, attempt.token, attempt.payload, shown))
             }),
             client: Client::Fcm(client),
             fcm: config.fcm.clone(),

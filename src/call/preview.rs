@@ -2,8 +2,13 @@
 
 use std::fmt;
 
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Request};
 use serde::Serialize;
 use serde_json::Value;
+
+use super::payload::Payload;
+use super::secret::Secret;
 
 /// A push's request, for whoever asked to see it: the device token shortened,
 /// no credential. It holds the payload, so `Debug` shows nothing of it.
@@ -19,6 +24,38 @@ pub struct Preview {
     pub body: Value,
     /// What the provider counts against its limit, in bytes.
     pub payload_bytes: usize,
+}
+
+impl Preview {
+    /// Of a request that carries this device token. The credential goes out in
+    /// `authorization`, which is shown as this text instead.
+    #[must_use]
+    pub fn of(
+        request: &Request<Bytes>,
+        token: &Secret,
+        payload: &Payload,
+        authorization: Option<&str>,
+    ) -> Self {
+        let short = token.shortened();
+        let shown = |(name, value): (&HeaderName, &HeaderValue)| {
+            (name.to_string(), value.to_str().unwrap_or("?").to_owned())
+        };
+        let credential = authorization.map(|text| ("authorization".to_owned(), text.to_owned()));
+        let mut body: Value = serde_json::from_slice(request.body()).unwrap_or_default();
+        if let Some(target) = body.pointer_mut("/message/token") {
+            *target = Value::String(short.clone());
+        }
+        Self {
+            method: "POST",
+            url: request.uri().to_string().replace(token.expose(), &short),
+            headers: credential
+                .into_iter()
+                .chain(request.headers().iter().map(shown))
+                .collect(),
+            body,
+            payload_bytes: payload.size(),
+        }
+    }
 }
 
 impl fmt::Debug for Preview {

@@ -7,6 +7,7 @@ pub mod enqueue;
 pub mod explain;
 mod fresh;
 pub mod health;
+pub mod profiles;
 mod reference;
 pub mod run;
 mod screen;
@@ -52,6 +53,7 @@ enum Command {
     Health(health::Args),
     Completions(reference::CompletionsArgs),
     Man(reference::ManArgs),
+    Profiles(profiles::Args),
 }
 
 /// Where the configuration is, for every command that needs one.
@@ -104,6 +106,7 @@ pub fn main() -> ExitCode {
             Command::Health(args) => health::run(args).await,
             Command::Completions(args) => reference::completions(&args),
             Command::Man(args) => reference::man(&args),
+            Command::Profiles(args) => profiles::run(&args),
         }
     });
     // Blocked reads of standard input must not keep the process.

@@ -225,6 +225,12 @@ impl Profile {
         limit(platform, kind, self.ios_cancel)
     }
 
+    /// Whether both were made from the same file.
+    #[must_use]
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.name == other.name && self.source == other.source
+    }
+
     pub(super) const fn source(&self) -> &Map<String, Value> {
         &self.source
     }

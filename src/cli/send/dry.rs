@@ -10,7 +10,7 @@ use serde_json::json;
 use super::judge::PAYLOAD;
 use super::show::{facts, heading, millis, times, times_json, write_request};
 use super::{Plan, PlatformArg, event};
-use crate::app::observe::{Prepared, authorization};
+use crate::app::observe::{ACCESS_TOKEN, Prepared, authorization};
 use crate::app::profiles;
 use crate::call::event::{Device, Environment, EnvironmentChoice, Event};
 use crate::call::ids::push_id;
@@ -39,7 +39,7 @@ fn render(plan: &Plan) -> anyhow::Result<Result<Rendered, (String, String)>> {
     let entry = event.devices().first().context("the event has no device")?;
     let device = entry.device.as_ref().map(Arc::clone);
     let device = device.map_err(|bad| anyhow::anyhow!("{}", bad.error))?;
-    let known = profiles(&plan.config)?;
+    let known = profiles::load(&plan.config)?;
     let profile = known.get(plan.profile()).context("no such profile")?;
     Ok(match profile.render(&event, &device, wall_clock()) {
         Ok(payload) => Ok(Rendered {
@@ -64,16 +64,10 @@ fn preview(plan: &Plan, ring: &Rendered, shown: Option<String>) -> anyhow::Resul
         gate: &Gate::default(),
     };
     let app = plan.app().context("the app is not configured")?;
-    let preview = match (plan.args.platform, &app.ios, &app.android) {
+    let request = match (plan.args.platform, &app.ios, &app.android) {
         (PlatformArg::Ios, Some(ios), _) => {
             let environment = first(plan.choice());
-            apns::preview(
-                &plan.config.apns,
-                environment,
-                &ios.bundle_id,
-                shown,
-                &attempt,
-            )
+            apns::preview(&plan.config.apns, environment, &ios.bundle_id, &attempt)
         }
         (PlatformArg::Android, _, Some(android)) => {
             let project = android.project_id.as_deref();
@@ -84,7 +78,13 @@ fn preview(plan: &Plan, ring: &Rendered, shown: Option<String>) -> anyhow::Resul
         }
         (PlatformArg::Ios, None, _) | (PlatformArg::Android, _, None) => None,
     };
-    preview.context("no request can be made of this")
+    let request = request.context("no request can be made of this")?;
+    let (token, payload) = (&ring.device.token, &ring.payload);
+    let shown = match plan.args.platform {
+        PlatformArg::Ios => shown.as_deref(),
+        PlatformArg::Android => Some(ACCESS_TOKEN),
+    };
+    Ok(Preview::of(&request, token, payload, shown))
 }
 
 const fn first(choice: EnvironmentChoice) -> Environment {

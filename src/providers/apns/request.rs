@@ -8,7 +8,6 @@ use uuid::Uuid;
 
 use crate::call::event::Environment;
 use crate::call::payload::Payload;
-use crate::call::preview::Preview;
 use crate::call::push::{Attempt, PushKind};
 
 use super::settings::{Endpoint, Expiration, Settings};
@@ -89,36 +88,26 @@ impl Requests {
     }
 }
 
-/// The request that an attempt makes, for people; `authorization` is what is
-/// shown in that header's place. `None` for an attempt that makes none.
+/// The request that a client with these settings would make for this attempt,
+/// byte for byte, except that `authorization` is made when it goes out.
+///
+/// `None` if there is none: the payload is another platform's, or token or
+/// bundle id cannot stand in a request.
 #[must_use]
 pub fn preview(
     settings: &Settings,
     environment: Environment,
     bundle_id: &str,
-    authorization: Option<String>,
     attempt: &Attempt<'_>,
-) -> Option<Preview> {
+) -> Option<Request<Bytes>> {
     let Payload::Ios(body) = attempt.payload else {
         return None;
     };
     let endpoint = settings.endpoint(environment);
     let requests = Requests::new(endpoint, bundle_id, settings.expiration)?;
-    let request = requests.build(attempt, &path(attempt.token.expose())?, None);
-    let shown = |(name, value): (&HeaderName, &HeaderValue)| {
-        (name.to_string(), value.to_str().unwrap_or("?").to_owned())
-    };
-    let bearer = authorization.map(|text| (AUTHORIZATION.to_string(), text));
-    Some(Preview {
-        method: "POST",
-        url: format!("{endpoint}/3/device/{}", attempt.token.shortened()),
-        headers: bearer
-            .into_iter()
-            .chain(request.headers().iter().map(shown))
-            .collect(),
-        body: serde_json::from_slice(body).ok()?,
-        payload_bytes: attempt.payload.size(),
-    })
+    let path = path(attempt.token.expose())?;
+    let request = requests.build(attempt, &path, None);
+    Some(request.map(|()| body.clone()))
 }
 
 /// `/3/device/<token>`, if the token is what can stand there. Apple's are

@@ -5,18 +5,18 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use http::Uri;
+use http::header::{AUTHORIZATION, RETRY_AFTER};
 use tokio::time::{Instant, timeout_at};
 
 use super::access::{AccessToken, Denied, TokenSource};
 use super::account::ServiceAccount;
-use super::endpoint::{self, EndpointFault};
-use super::message::{Draft, Target};
+use super::endpoint::EndpointFault;
+use super::message::{self, Draft, Target};
 use super::pool::{Pool, Seat};
 use super::settings::Settings;
 use super::{error, failure};
 use crate::call::payload::Payload;
-use crate::call::preview::Preview;
 use crate::call::push::{Answer, Attempt, Class, PushClient};
 use crate::call::time::Timestamp;
 use crate::metrics::Metrics;
@@ -49,7 +49,7 @@ pub enum ClientError {
 /// Android holds anything less back while the phone dozes, also the news that
 /// a call is over.
 pub struct Client {
-    send_url: String,
+    send_url: Uri,
     pool: Pool,
     tokens: Arc<TokenSource>,
     attempt_timeout: Duration,
@@ -66,7 +66,6 @@ impl Client {
         tokens: Arc<TokenSource>,
         metrics: &Metrics,
     ) -> Result<Self, ClientError> {
-        endpoint::parse(&settings.url).map_err(ClientError::Url)?;
         let base = settings.url.trim_end_matches('/');
         let tls = tls::client_config(
             tls::roots_from(settings.ca_file.as_deref())?,
@@ -74,7 +73,8 @@ impl Client {
             &[b"h2"],
         )?;
         Ok(Self {
-            send_url: send_url(base, account.project_id()),
+            send_url: message::send_url(settings, account.project_id())
+                .map_err(ClientError::Url)?,
             pool: Pool::new(
                 settings.connections,
                 tls,
@@ -204,14 +204,11 @@ impl Client {
     }
 
     async fn post(&self, seat: &Seat, body: Bytes, token: &AccessToken) -> reqwest::Result<Answer> {
-        let response = seat
-            .http()
-            .post(&self.send_url)
-            .header(AUTHORIZATION, token.header.clone())
-            .header(CONTENT_TYPE, "application/json")
-            .body(body)
-            .send()
-            .await?;
+        let mut request = message::request(&self.send_url, body);
+        request
+            .headers_mut()
+            .insert(AUTHORIZATION, token.header.clone());
+        let response = seat.http().execute(request.try_into()?).await?;
         let status = response.status().as_u16();
         let retry_after = response
             .headers()
@@ -221,42 +218,6 @@ impl Client {
         let body = read_body(response).await?;
         Ok(error::classify(status, &body, retry_after))
     }
-}
-
-fn send_url(base: &str, project: &str) -> String {
-    format!("{base}/v1/projects/{project}/messages:send")
-}
-
-/// The request that an attempt makes, for people. `None` for an attempt that
-/// makes none.
-#[must_use]
-pub fn preview(
-    settings: &Settings,
-    project_id: &str,
-    validate_only: bool,
-    attempt: &Attempt<'_>,
-) -> Option<Preview> {
-    let Payload::Android(data) = attempt.payload else {
-        return None;
-    };
-    let token = attempt.token.shortened();
-    let draft = Draft {
-        target: Target::Token(&token),
-        data,
-        time_left: attempt.time_left,
-        validate_only,
-    };
-    let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    Some(Preview {
-        method: "POST",
-        url: send_url(settings.url.trim_end_matches('/'), project_id),
-        headers: vec![
-            header("authorization", "Bearer … (an access token, not shown)"),
-            header("content-type", "application/json"),
-        ],
-        body: serde_json::from_slice(&draft.encode().ok()?).ok()?,
-        payload_bytes: attempt.payload.size(),
-    })
 }
 
 impl PushClient for Client {

@@ -11,8 +11,16 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::header::{self, ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Request as HttpRequest, Uri, Version};
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
+
+use super::endpoint::{self, EndpointFault};
+use super::settings::Settings;
+use crate::call::payload::Payload;
+use crate::call::push::Attempt;
 
 /// Whom a message goes to. One kind today; Google's newer clients are about to
 /// be addressed by installation id (`fid`), which would be a second.
@@ -48,6 +56,60 @@ impl Draft<'_> {
             validate_only: self.validate_only,
         })
     }
+}
+
+/// Who we are.
+pub(super) const USER_AGENT: &str = concat!("ringpush/", env!("CARGO_PKG_VERSION"));
+
+/// Where a project's messages are posted to.
+pub(super) fn send_url(settings: &Settings, project_id: &str) -> Result<Uri, EndpointFault> {
+    endpoint::parse(&settings.url)?;
+    let base = settings.url.trim_end_matches('/');
+    format!("{base}/v1/projects/{project_id}/messages:send")
+        .parse()
+        .map_err(|_| EndpointFault::NotAUrl)
+}
+
+/// The request that takes a body to FCM, without its access token.
+pub(super) fn request(send_url: &Uri, body: Bytes) -> HttpRequest<Bytes> {
+    let mut headers = HeaderMap::with_capacity(4);
+    // The HTTP library would add all but the type by itself; here they can be
+    // shown.
+    headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+    headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let mut request = HttpRequest::new(body);
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = send_url.clone();
+    *request.version_mut() = Version::HTTP_2;
+    *request.headers_mut() = headers;
+    request
+}
+
+/// The request that a client with these settings would make for this attempt,
+/// byte for byte, except that `authorization` is added when it goes out.
+///
+/// `None` if there is none: the payload is another platform's, or settings and
+/// project make no URL.
+#[must_use]
+pub fn preview(
+    settings: &Settings,
+    project_id: &str,
+    validate_only: bool,
+    attempt: &Attempt<'_>,
+) -> Option<HttpRequest<Bytes>> {
+    let Payload::Android(data) = attempt.payload else {
+        return None;
+    };
+    let draft = Draft {
+        target: Target::Token(attempt.token.expose()),
+        data,
+        time_left: attempt.time_left,
+        validate_only,
+    };
+    let body = Bytes::from(draft.encode().ok()?);
+    Some(request(&send_url(settings, project_id).ok()?, body))
 }
 
 #[derive(Serialize)]

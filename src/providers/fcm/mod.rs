@@ -27,6 +27,7 @@ mod testing;
 
 pub use access::{TokenSource, TokenSources};
 pub use account::{AccountError, AccountFault, ServiceAccount};
-pub use client::{Client, ClientError, preview};
+pub use client::{Client, ClientError};
 pub use error::known_reasons;
+pub use message::preview;
 pub use settings::{AndroidSettings, Settings, SettingsError};

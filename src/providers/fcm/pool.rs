@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio_util::task::TaskTracker;
 
 use super::failure;
+use super::message;
 use super::settings::STREAMS_PER_CONNECTION;
 use crate::metrics::ConnectionLabels;
 
@@ -196,7 +197,7 @@ impl Pool {
 
     fn channel(&self) -> reqwest::Result<Arc<Channel>> {
         let client = reqwest::Client::builder()
-            .user_agent(concat!("ringpush/", env!("CARGO_PKG_VERSION")))
+            .user_agent(message::USER_AGENT)
             .tls_backend_preconfigured(self.tls.clone())
             .http2_prior_knowledge()
             .http2_keep_alive_interval(PING_INTERVAL)
