@@ -16,6 +16,7 @@ const MEMORY: u64 = 100 * 1024 * 1024;
 
 /// As many rings as the broker takes: each phone rings exactly once, every
 /// outcome is reported exactly once, and the worker stays small.
+#[allow(clippy::print_stdout, reason = "shown with --nocapture")]
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_rings_are_pushed_exactly_once() {
     let options = Options {
@@ -58,6 +59,7 @@ async fn ten_thousand_rings_are_pushed_exactly_once() {
     let journal = stage.simulator.record();
     assert!(journal.wait_for(RINGS as u64, PATIENCE).await);
     let peak = worker.peak_memory();
+    println!("peak memory: {} MB", peak / 1024 / 1024);
     assert!(peak < MEMORY, "{} MB", peak / 1024 / 1024);
     assert!(
         outcomes
