@@ -132,8 +132,15 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let histogram: fn() -> Histogram = || Histogram::new(BUCKETS);
+        let events = Family::<EventLabels, Counter>::default();
+        // There from the start: of a series that begins with its first event,
+        // Prometheus never sees that one as an increase.
+        for event in ["ring", "cancel", "unknown"] {
+            let result = "dead";
+            drop(events.get_or_create(&EventLabels { event, result }));
+        }
         Self {
-            events: Family::default(),
+            events,
             pushes: Family::default(),
             attempts: Family::default(),
             push_seconds: Family::new_with_constructor(histogram),
@@ -243,6 +250,13 @@ pub fn observe(histograms: &Histograms, platform: &'static str, duration: Durati
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dead_letters_are_counted_from_zero() {
+        let text = Metrics::default().render();
+        let line = r#"ringpush_events_total{event="unknown",result="dead"} 0"#;
+        assert!(text.contains(line), "{text}");
+    }
 
     #[test]
     fn names_and_labels_are_the_documented_ones() {
