@@ -8,3 +8,4 @@ pub mod payload;
 pub mod push;
 pub mod secret;
 pub mod time;
+pub mod trace;
