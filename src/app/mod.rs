@@ -4,6 +4,7 @@ mod broker;
 mod build;
 mod lines;
 mod readiness;
+mod status;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

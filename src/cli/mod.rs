@@ -1,10 +1,12 @@
 //! The commands, one file each.
 
+mod admin_client;
 pub mod demo;
 pub mod enqueue;
 mod fresh;
 pub mod run;
 pub mod simulate;
+pub mod trace;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -37,6 +39,7 @@ enum Command {
     Demo(demo::Args),
     Simulate(simulate::Args),
     Enqueue(enqueue::Args),
+    Trace(trace::Args),
 }
 
 /// Where the configuration is, for every command that needs one.
@@ -77,6 +80,7 @@ pub fn main() -> ExitCode {
             Command::Demo(args) => demo::run(args).await,
             Command::Simulate(args) => simulate::run(args).await.map(|()| DONE),
             Command::Enqueue(args) => enqueue::run(args).await,
+            Command::Trace(args) => trace::run(args).await,
         }
     });
     // Blocked reads of standard input must not keep the process.
