@@ -1,5 +1,7 @@
 //! Pictures of the status page, as numbers for the template's SVG.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::trace::PushTrace;
@@ -189,8 +191,8 @@ pub(super) fn latencies(all: &[Latency]) -> Latencies {
         }
     }
     let labels = BOUNDS.iter().enumerate().filter(|(n, bound)| {
-        // Every other one: they must not touch on a phone.
-        [2, 10, 50, 200, 1_000, 5_000, 30_000].contains(*bound) && *n > 0
+        // Few: they must not touch on a phone.
+        [2, 10, 100, 1_000, 10_000].contains(*bound) && *n > 0
     });
     Latencies {
         bars,
@@ -270,13 +272,23 @@ pub(super) fn span(ms: u64) -> String {
     let seconds = ms as f64 / 1000.0;
     match ms {
         0..1_000 => format!("{ms} ms"),
-        1_000..10_000 if ms % 1_000 == 0 => format!("{seconds:.0} s"),
+        1_000..10_000 if ms.is_multiple_of(1_000) => format!("{seconds:.0} s"),
         1_000..10_000 => format!("{seconds:.1} s"),
         10_000..120_000 => format!("{seconds:.0} s"),
         120_000..7_200_000 => format!("{} min", ms / 60_000),
         7_200_000..172_800_000 => format!("{} h", ms / 3_600_000),
         _ => format!("{} days", ms / 86_400_000),
     }
+}
+
+/// How long something has lasted, for people: no fractions.
+pub(super) fn age(span: Duration) -> String {
+    let whole = Duration::from_secs(span.as_secs());
+    self::span(
+        u64::try_from(whole.as_millis())
+            .unwrap_or(u64::MAX)
+            .max(1_000),
+    )
 }
 
 fn round(value: f64) -> f64 {

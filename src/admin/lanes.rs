@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::chart::span;
+use super::chart::age;
 use super::status::{Connections, Credential, Lane, Status};
 use crate::call::time::Timestamp;
 
@@ -58,7 +58,7 @@ fn view(lane: &Lane, now: Timestamp) -> LaneView {
     let mut why = Vec::new();
     let (state, tone) = if let Some((since, reason)) = &lane.paused {
         let reason = reason.as_deref().unwrap_or("credential faults");
-        let since = span(millis(*since));
+        let since = age(*since);
         why.push(format!(
             "for {since}, after {reason} five times in a row; one push is tried now and then"
         ));
@@ -114,12 +114,9 @@ fn connections(all: &Connections) -> Words {
 
 fn credential(credential: &Credential, now: Timestamp) -> Words {
     match credential {
-        Credential::Key { id, age } => Words {
+        Credential::Key { id, age: since } => Words {
             text: format!("key {id}"),
-            more: Some(format!(
-                "token signed {} ago",
-                span(millis(*age).max(1_000))
-            )),
+            more: Some(format!("token signed {} ago", age(*since))),
             tone: "good",
         },
         Credential::Certificate { expires } => {
@@ -136,7 +133,7 @@ fn credential(credential: &Credential, now: Timestamp) -> Words {
             let left = expires.map(|at| at.since(now));
             let (text, good) = match left {
                 Some(left) if left > Duration::ZERO => {
-                    (format!("access token, {} left", span(millis(left))), "good")
+                    (format!("access token, {} left", age(left)), "good")
                 }
                 Some(_) | None => ("no access token".to_owned(), "bad"),
             };
@@ -152,7 +149,7 @@ fn credential(credential: &Credential, now: Timestamp) -> Words {
 }
 
 fn certificate(left: Duration) -> String {
-    format!("certificate, {} left", span(millis(left)))
+    format!("certificate, {} left", age(left))
 }
 
 /// A platform's name for people.
@@ -162,10 +159,6 @@ pub(super) fn platform(name: &str) -> &'static str {
         "android" => "Android",
         _ => "unknown",
     }
-}
-
-fn millis(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The status page: made on the server, readable without its script.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Query, State};
@@ -22,6 +23,8 @@ use crate::engine::history::{Seen, Wanted};
 const RECENT: usize = 40;
 /// Pushes of a call that is searched for.
 const OF_CALL: usize = 200;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Templates and styles are part of the program.
 const PAGE: &str = include_str!("assets/page.html");
@@ -162,8 +165,12 @@ impl Page {
             version: env!("CARGO_PKG_VERSION"),
             ready,
             hindrances,
-            started: clock(&status.started.to_string()).join(" "),
-            uptime: chart::span(millis(now.since(status.started)).max(1_000)),
+            started: if now.since(status.started) < DAY {
+                clock(&status.started.to_string())[1][..5].to_owned()
+            } else {
+                clock(&status.started.to_string())[0].to_owned()
+            },
+            uptime: chart::age(now.since(status.started)),
             now: clock(&now.to_string())[1].to_owned(),
             under_way: status.under_way,
             reports_lost: status.reports_lost,
@@ -244,6 +251,6 @@ fn clock(time: &str) -> [&str; 2] {
     [day, time.trim_end_matches('Z')]
 }
 
-fn millis(span: std::time::Duration) -> u64 {
+fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

@@ -51,7 +51,8 @@ mod tests {
 
     #[test]
     fn the_ids_are_read() {
-        let ids = parse_traceparent(&format!("00-{TRACE}-00f067aa0ba902b7-01")).unwrap();
+        let text = format!("00-{TRACE}-00f067aa0ba902b7-01");
+        let ids = parse_traceparent(&text).unwrap();
         assert_eq!(ids.trace_id, TRACE);
         assert_eq!((ids.parent_id, ids.sampled), ("00f067aa0ba902b7", true));
         let later = format!("01-{TRACE}-00f067aa0ba902b7-00-more");
