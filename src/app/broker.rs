@@ -159,7 +159,7 @@ impl Admin {
         broker: Option<watch::Receiver<BrokerState>>,
     ) -> Self {
         if let Ok(address) = listener.local_addr() {
-            tracing::info!(%address, "admin: /healthz /readyz /metrics");
+            tracing::info!(%address, "admin: status page /, and /healthz /readyz /metrics /trace");
         }
         let end = CancellationToken::new();
         let insight = Arc::new(AppInsight::new(Arc::clone(app), broker));

@@ -107,6 +107,24 @@ impl Lanes {
         clients
     }
 
+    /// Every lane with its client, by app, platform and environment.
+    pub(super) fn ways(&self) -> Vec<(Arc<Route>, Client)> {
+        let mut ways: Vec<(Arc<Route>, Client)> = self
+            .built
+            .values()
+            .flat_map(|built| built.routes.iter().zip(&built.clients))
+            .map(|(route, client)| (Arc::clone(route), client.clone()))
+            .collect();
+        ways.sort_by(|(one, _), (two, _)| {
+            let key = |route: &Route| {
+                let labels = route.lane.labels();
+                (labels.app.clone(), labels.platform, labels.environment)
+            };
+            key(one).cmp(&key(two))
+        });
+        ways
+    }
+
     pub(super) fn note_expiries(&self, metrics: &Metrics) {
         let now = wall_clock();
         for ((app, platform), built) in &self.built {

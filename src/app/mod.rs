@@ -6,6 +6,7 @@ mod lines;
 pub mod observe;
 pub mod profiles;
 mod readiness;
+mod status;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

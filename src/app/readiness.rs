@@ -5,21 +5,30 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::App;
+use crate::admin::status::Status;
 use crate::admin::{Insight, Readiness};
 use crate::amqp::BrokerState;
+use crate::call::time::Timestamp;
+use crate::engine::deadline::wall_clock;
+use crate::engine::history::History;
 
 /// The view of a worker that the admin pages get.
 #[derive(Debug)]
 pub struct AppInsight {
     app: Arc<App>,
     broker: Option<watch::Receiver<BrokerState>>,
+    started: Timestamp,
 }
 
 impl AppInsight {
-    /// Of a worker on a broker, or on standard input.
+    /// Of a worker on a broker, or on standard input, that starts now.
     #[must_use]
-    pub const fn new(app: Arc<App>, broker: Option<watch::Receiver<BrokerState>>) -> Self {
-        Self { app, broker }
+    pub fn new(app: Arc<App>, broker: Option<watch::Receiver<BrokerState>>) -> Self {
+        Self {
+            app,
+            broker,
+            started: wall_clock(),
+        }
     }
 }
 
@@ -56,5 +65,14 @@ impl Insight for AppInsight {
 
     fn metrics(&self) -> String {
         self.app.metrics().render()
+    }
+
+    fn status(&self) -> Status {
+        let broker = self.broker.as_ref().map(|state| state.borrow().clone());
+        self.app.status(self.started, broker)
+    }
+
+    fn history(&self) -> &History {
+        self.app.dispatcher().history()
     }
 }

@@ -9,3 +9,4 @@ pub mod preview;
 pub mod push;
 pub mod secret;
 pub mod time;
+pub mod trace;

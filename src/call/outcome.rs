@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::event::{Callee, Environment, EventKind, Platform};
 use super::secret::Secret;
 use super::time::Timestamp;
+use super::trace::parse_traceparent;
 
 /// How a push to one device ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -177,6 +178,15 @@ pub struct TraceContext {
     pub traceparent: Option<String>,
     /// The `tracestate` header.
     pub tracestate: Option<String>,
+}
+
+impl TraceContext {
+    /// The trace's id, if the header names one.
+    #[must_use]
+    pub fn trace_id(&self) -> Option<&str> {
+        let ids = parse_traceparent(self.traceparent.as_deref()?)?;
+        Some(ids.trace_id)
+    }
 }
 
 /// A report and the trace that it belongs to.

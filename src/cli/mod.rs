@@ -13,6 +13,7 @@ pub mod run;
 mod screen;
 pub mod send;
 pub mod simulate;
+pub mod trace;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -54,6 +55,7 @@ enum Command {
     Completions(reference::CompletionsArgs),
     Man(reference::ManArgs),
     Profiles(profiles::Args),
+    Trace(trace::Args),
 }
 
 /// Where the configuration is, for every command that needs one.
@@ -107,6 +109,7 @@ pub fn main() -> ExitCode {
             Command::Completions(args) => reference::completions(&args),
             Command::Man(args) => reference::man(&args),
             Command::Profiles(args) => profiles::run(&args),
+            Command::Trace(args) => trace::run(args).await,
         }
     });
     // Blocked reads of standard input must not keep the process.

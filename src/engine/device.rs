@@ -7,6 +7,7 @@ use super::calls::{Call, RingState};
 use super::deadline::{Deadline, wall_clock};
 use super::dispatch::Dispatcher;
 use super::flights::Entered;
+use super::history::{Subject, Trail};
 use super::lane::{CancelWatch, End, Ending, Job, Refusal};
 use super::routes::{Direction, IosRoutes, NoRoute, Route, Way};
 use super::verdict::{Finding, TokenFacts, judge, undecided};
@@ -36,6 +37,35 @@ pub struct Taken {
     pub instant: Instant,
     /// The trace that it belongs to.
     pub trace: Arc<TraceContext>,
+}
+
+impl Taken {
+    /// What the history is told of a push.
+    fn subject(&self, device: &Device, token: Option<&Secret>) -> Subject {
+        Subject {
+            device_id: Some(Arc::clone(&device.id)),
+            app: Some(Arc::clone(&device.app)),
+            platform: device.platform,
+            token: token.map(Secret::shortened),
+            ..self.subject_of_event()
+        }
+    }
+
+    fn subject_of_event(&self) -> Subject {
+        Subject {
+            event_id: self.event.event_id,
+            kind: self.event.kind(),
+            call_id: Arc::clone(&self.event.call_id),
+            device_id: None,
+            app: None,
+            platform: Platform::Unknown,
+            token: None,
+            sent_at: self.event.sent_at,
+            taken_at: self.at,
+            deadline: self.deadline.at(),
+            trace_id: self.trace.trace_id().map(str::to_owned),
+        }
+    }
 }
 
 /// What came of one device.
@@ -206,7 +236,9 @@ impl Dispatcher {
                 let detail = "the profile cancels by background pushes, which need alert_token";
                 let finding = Finding::new(PushResult::Rejected, "missing_alert_token")
                     .explained(Some(detail.to_owned()));
-                return (finding.result, self.report(taken, device, None, finding, 0));
+                let trail = self.history.open(taken.subject(device, None));
+                let receipts = self.report(taken, device, None, finding, (0, &trail));
+                return (PushResult::Rejected, receipts);
             };
             let parcel = Parcel {
                 kind,
@@ -254,6 +286,7 @@ impl Dispatcher {
         id: uuid::Uuid,
         parcel: &Parcel<'_>,
     ) -> (PushResult, bool, Vec<Receipt>) {
+        let trail = self.history.open(taken.subject(device, Some(parcel.token)));
         let direction = match self.routes().find(taken.event.profile.as_ref(), device) {
             Ok(direction) => direction,
             Err(none) => {
@@ -262,11 +295,13 @@ impl Dispatcher {
                 return (
                     finding.result,
                     false,
-                    self.report(taken, device, None, finding, 0),
+                    self.report(taken, device, None, finding, (0, &trail)),
                 );
             }
         };
-        let trip = self.travel(taken, device, id, parcel, &direction).await;
+        let trip = self
+            .travel(taken, device, id, parcel, &direction, &trail)
+            .await;
         let facts = TokenFacts {
             token: parcel.token,
             registered_at: device.registered_at,
@@ -301,7 +336,8 @@ impl Dispatcher {
             })
         });
         let result = finding.result;
-        let mut receipts = self.report(taken, device, environment, finding, ending.attempts);
+        let course = (ending.attempts, &trail);
+        let mut receipts = self.report(taken, device, environment, finding, course);
         receipts.extend(token.map(|body| self.publish(taken, body)));
         (result, ending.unclear, receipts)
     }
@@ -314,6 +350,7 @@ impl Dispatcher {
         id: uuid::Uuid,
         parcel: &Parcel<'_>,
         direction: &Direction,
+        trail: &Trail<'_>,
     ) -> Trip {
         let render = |now: Timestamp| render(direction, &taken.event, device, now);
         let job = Job {
@@ -327,6 +364,7 @@ impl Dispatcher {
                 sent_at: taken.event.sent_at,
             }),
             second_guess: false,
+            trail,
             render: &render,
         };
         match &direction.way {
@@ -388,7 +426,13 @@ impl Dispatcher {
             platform: bad.platform,
             ..self.outcome(taken, None, finding, 0)
         };
-        self.publish_outcome(taken, outcome)
+        let trail = self.history.open(Subject {
+            device_id: bad.id.clone(),
+            app: bad.app.clone(),
+            platform: bad.platform,
+            ..taken.subject_of_event()
+        });
+        self.publish_outcome(taken, outcome, &trail)
     }
 
     fn report(
@@ -397,7 +441,7 @@ impl Dispatcher {
         device: &Device,
         environment: Option<Environment>,
         finding: Finding,
-        attempts: u32,
+        (attempts, trail): (u32, &Trail<'_>),
     ) -> Vec<Receipt> {
         let outcome = PushOutcome {
             device_id: Some(Arc::clone(&device.id)),
@@ -405,7 +449,7 @@ impl Dispatcher {
             platform: device.platform,
             ..self.outcome(taken, environment, finding, attempts)
         };
-        self.publish_outcome(taken, outcome)
+        self.publish_outcome(taken, outcome, trail)
     }
 
     #[allow(clippy::unused_self)]
@@ -436,8 +480,13 @@ impl Dispatcher {
         }
     }
 
-    /// Counts, logs and publishes an outcome.
-    fn publish_outcome(&self, taken: &Taken, outcome: PushOutcome) -> Vec<Receipt> {
+    /// Counts, logs, remembers and publishes an outcome.
+    fn publish_outcome(
+        &self,
+        taken: &Taken,
+        outcome: PushOutcome,
+        trail: &Trail<'_>,
+    ) -> Vec<Receipt> {
         let platform = outcome.platform.name();
         let known = outcome
             .app
@@ -459,7 +508,8 @@ impl Dispatcher {
             let age = outcome.at.since(taken.event.sent_at);
             observe(&self.metrics.event_age_seconds, platform, age);
         }
-        log(&outcome);
+        log(&outcome, trail.trace_id());
+        trail.end(&outcome);
         vec![self.publish(taken, ReportBody::Push(outcome))]
     }
 
@@ -531,13 +581,14 @@ fn millis(duration: std::time::Duration) -> u64 {
 }
 
 /// One line per push, loud if the phone did not ring through somebody's fault.
-fn log(outcome: &PushOutcome) {
+fn log(outcome: &PushOutcome, trace_id: Option<&str>) {
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
                 event = outcome.event.name(),
                 event_id = %outcome.event_id,
                 call_id = &*outcome.call_id,
+                trace_id,
                 device_id = outcome.device_id.as_deref(),
                 app = outcome.app.as_deref(),
                 platform = outcome.platform.name(),

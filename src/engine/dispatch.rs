@@ -15,6 +15,7 @@ use super::deadline::{Deadline, wall_clock};
 use super::delivery::{Delivery, Source, Verdict};
 use super::device::{Done, Taken};
 use super::flights::{Entered, Flights};
+use super::history::History;
 use super::routes::Routes;
 use super::settings::RingSettings;
 use crate::call::event::{
@@ -51,6 +52,8 @@ pub struct Dispatcher {
     pub(super) environments: Cache<Secret, Environment>,
     pub(super) reports: Arc<dyn Outcomes>,
     pub(super) metrics: Metrics,
+    /// The last pushes, for the status page and `trace`.
+    pub(super) history: History,
     hasher: RandomState,
     clock_warned: Mutex<Option<Instant>>,
     tasks: TaskTracker,
@@ -91,6 +94,7 @@ impl Dispatcher {
                 .build(),
             reports,
             metrics,
+            history: History::default(),
             hasher: RandomState::new(),
             clock_warned: Mutex::default(),
             tasks: TaskTracker::new(),
@@ -105,6 +109,11 @@ impl Dispatcher {
     /// Replaces the routes; pushes under way go on over the old ones.
     pub fn set_routes(&self, routes: Routes) {
         *self.routes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(routes);
+    }
+
+    /// What became of the last pushes.
+    pub const fn history(&self) -> &History {
+        &self.history
     }
 
     /// How many messages are under way.

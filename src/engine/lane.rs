@@ -5,16 +5,18 @@
 //! waits for is cut by the ring's deadline and by a cancel; a permit is never
 //! held while a retry sleeps.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use uuid::Uuid;
 
 use super::calls::Call;
 use super::deadline::Deadline;
+use super::history::{Attempted, Trail};
 use super::pause::{Change, Pause};
 use super::settings::RetrySettings;
 use crate::call::payload::Payload;
@@ -38,6 +40,29 @@ pub struct Lane {
     pause: Pause,
     retry: RetrySettings,
     metrics: Metrics,
+    busy: Busy,
+    /// The answer that paused it.
+    pause_reason: Mutex<Option<String>>,
+}
+
+/// What a lane has to do right now.
+#[derive(Debug, Default)]
+struct Busy {
+    pushes: Gauge,
+    attempts: Gauge,
+}
+
+/// How a lane is, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneStatus {
+    /// For how long it has been paused, and the answer that paused it.
+    pub paused: Option<(Duration, Option<String>)>,
+    /// Why it could not send a push now.
+    pub hindrance: Option<String>,
+    /// Requests under way.
+    pub in_flight: i64,
+    /// Pushes that wait for a permit or for their next attempt.
+    pub waiting: i64,
 }
 
 impl std::fmt::Debug for Lane {
@@ -63,6 +88,8 @@ pub struct Job<'a> {
     /// The second half of an `auto` environment: its credential faults say
     /// nothing about the lane.
     pub second_guess: bool,
+    /// Where it is written down what happens.
+    pub trail: &'a Trail<'a>,
     /// Renders the payload for the moment of an attempt.
     pub render: &'a (dyn Fn(Timestamp) -> Result<Payload, Refusal> + Send + Sync),
 }
@@ -157,6 +184,8 @@ impl Lane {
             pause: Pause::default(),
             retry,
             metrics,
+            busy: Busy::default(),
+            pause_reason: Mutex::default(),
         }
     }
 
@@ -180,8 +209,24 @@ impl Lane {
         self.client.hindrance()
     }
 
+    /// How it is, for the status page.
+    #[must_use]
+    pub fn status(&self) -> LaneStatus {
+        let in_flight = self.busy.attempts.get();
+        LaneStatus {
+            paused: self
+                .pause
+                .paused_for()
+                .map(|span| (span, self.paused_by().clone())),
+            hindrance: self.client.hindrance(),
+            in_flight,
+            waiting: (self.busy.pushes.get() - in_flight).max(0),
+        }
+    }
+
     /// Sends a push, until it is final.
     pub async fn push(&self, job: &Job<'_>) -> Ending {
+        let _busy = InFlight::on(&self.busy.pushes);
         let mut course = Course {
             attempts: 0,
             unclear: false,
@@ -247,7 +292,7 @@ impl Lane {
             return Err(End::Paused);
         }
         let payload = (job.render)(job.deadline.now()).map_err(End::Refused)?;
-        let started = Instant::now();
+        let (at, started) = (job.deadline.now(), Instant::now());
         let in_flight = self.in_flight();
         let gate = Gate::default();
         let sent = self.send(job, &payload, &gate).await;
@@ -255,7 +300,7 @@ impl Lane {
         match sent {
             Sent::Answered(answer) => {
                 course.attempts += u32::from(answer.started);
-                self.note(job, &answer, started);
+                self.note(job, &answer, at, started.elapsed());
                 Ok(answer)
             }
             Sent::Cancelled => Err(End::Cancelled(course.last.take())),
@@ -377,7 +422,7 @@ impl Lane {
         }
     }
 
-    fn note(&self, job: &Job<'_>, answer: &Answer, started: Instant) {
+    fn note(&self, job: &Job<'_>, answer: &Answer, at: Timestamp, took: Duration) {
         let platform = self.labels.platform;
         let labels = AttemptLabels {
             app: self.labels.app.clone(),
@@ -385,11 +430,23 @@ impl Lane {
             class: answer.class.name(),
         };
         self.metrics.attempts.get_or_create(&labels).inc();
-        observe(&self.metrics.provider_seconds, platform, started.elapsed());
+        observe(&self.metrics.provider_seconds, platform, took);
         tracing::debug!(
-            push_id = %job.id, class = answer.class.name(), reason = answer.reason,
-            status = answer.status, provider_id = answer.provider_id, "attempt"
+            call_id = job.trail.call_id(), trace_id = job.trail.trace_id(), push_id = %job.id,
+            class = answer.class.name(), reason = answer.reason, status = answer.status,
+            provider_id = answer.provider_id,
+            attempt_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "attempt"
         );
+        job.trail.attempt(Attempted {
+            at,
+            took,
+            class: answer.class.name(),
+            reason: answer.reason.clone(),
+            status: answer.status,
+            environment: self.labels.environment,
+            started: answer.started,
+            detail: answer.detail.clone(),
+        });
     }
 
     /// Whether a push's end says something about the lane's rings. An
@@ -411,6 +468,7 @@ impl Lane {
             Change::None => {}
             Change::Paused => {
                 paused.set(1);
+                *self.paused_by() = reason.map(str::to_owned);
                 tracing::error!(
                     app,
                     platform,
@@ -432,21 +490,28 @@ impl Lane {
         }
     }
 
-    fn in_flight(&self) -> InFlight {
-        let gauge = self
-            .metrics
-            .in_flight
-            .get_or_create(&PlatformLabel {
-                platform: self.labels.platform,
-            })
-            .clone();
-        gauge.inc();
-        InFlight(gauge)
+    fn paused_by(&self) -> MutexGuard<'_, Option<String>> {
+        let reason = self.pause_reason.lock();
+        reason.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn in_flight(&self) -> [InFlight; 2] {
+        let platform = self.labels.platform;
+        let gauges = &self.metrics.in_flight;
+        let gauge = gauges.get_or_create_owned(&PlatformLabel { platform });
+        [InFlight::on(&gauge), InFlight::on(&self.busy.attempts)]
     }
 }
 
-/// Counts an attempt for as long as it lives.
-struct InFlight(prometheus_client::metrics::gauge::Gauge);
+/// Counts an attempt or a push for as long as it lives.
+struct InFlight(Gauge);
+
+impl InFlight {
+    fn on(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {

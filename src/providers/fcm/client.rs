@@ -101,6 +101,12 @@ impl Client {
         self.pool.ready()
     }
 
+    /// How many connections there are, and how many of them are ready.
+    #[must_use]
+    pub fn connections(&self) -> (usize, usize) {
+        (self.pool.size(), self.pool.ready())
+    }
+
     /// The source of its access tokens.
     #[must_use]
     pub const fn tokens(&self) -> &Arc<TokenSource> {

@@ -251,6 +251,11 @@ impl Pool {
         futures_util::future::join_all(all).await;
     }
 
+    /// How many connections there are.
+    pub(super) fn size(&self) -> usize {
+        self.slots.len()
+    }
+
     /// How many connections have answered their last request.
     pub(super) fn ready(&self) -> usize {
         self.slots

@@ -1,4 +1,12 @@
-//! Health, readiness and metrics over plain HTTP, for whoever runs the worker.
+//! Health, readiness, metrics, the status page and traces of calls over plain
+//! HTTP, for whoever runs the worker. It only answers questions.
+
+mod chart;
+mod lanes;
+mod page;
+pub mod status;
+pub mod story;
+pub mod trace;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -6,11 +14,14 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::map_response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Deserialize;
 use tokio::net::TcpListener;
+
+use crate::engine::history::History;
 
 /// `[admin]`.
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -34,6 +45,10 @@ pub trait Insight: Send + Sync + 'static {
     fn readiness(&self) -> Readiness;
     /// All metrics in Prometheus' text format.
     fn metrics(&self) -> String;
+    /// Broker and lanes.
+    fn status(&self) -> status::Status;
+    /// The last pushes.
+    fn history(&self) -> &History;
 }
 
 /// Whether rings get through.
@@ -58,10 +73,30 @@ pub async fn serve(
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .with_state(insight);
+        .route("/trace", get(trace::trace))
+        .with_state(Arc::clone(&insight))
+        .merge(page::routes(insight).map_err(std::io::Error::other)?)
+        .layer(map_response(guarded));
     axum::serve(listener, routes)
         .with_graceful_shutdown(end)
         .await
+}
+
+/// Nothing of this is kept by browsers and proxies, put into other pages, or
+/// runs anything that is not part of the program.
+async fn guarded(mut response: Response) -> Response {
+    let policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; \
+                  img-src data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
 }
 
 async fn ready(State(insight): State<Arc<dyn Insight>>) -> impl IntoResponse {
@@ -83,7 +118,34 @@ async fn ready(State(insight): State<Arc<dyn Insight>>) -> impl IntoResponse {
     (status, text)
 }
 
+/// A text for the query of an address.
+pub(crate) fn encoded(text: &str) -> String {
+    let mut query = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            query.push(char::from(byte));
+        } else {
+            query.push('%');
+            for digit in [byte >> 4, byte & 15] {
+                query.push(char::from(b"0123456789ABCDEF"[usize::from(digit)]));
+            }
+        }
+    }
+    query
+}
+
 async fn metrics(State(insight): State<Arc<dyn Insight>>) -> impl IntoResponse {
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, content_type)], insight.metrics())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::encoded;
+
+    #[test]
+    fn call_ids_of_any_kind_survive_a_query() {
+        assert_eq!(encoded("room-42"), "room-42");
+        assert_eq!(encoded("a b&c=d#é/"), "a%20b%26c%3Dd%23%C3%A9%2F");
+    }
 }

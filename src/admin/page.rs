@@ -1,0 +1,256 @@
+//! The status page: made on the server, readable without its script.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use minijinja::value::Serde;
+use minijinja::{AutoEscape, Environment, UndefinedBehavior};
+use serde::{Deserialize, Serialize};
+
+use super::chart::{self, Bar, Latencies, Rates};
+use super::lanes::{self, LaneView};
+use super::story::{self, Line};
+use super::trace::PushTrace;
+use super::{Insight, Readiness, encoded};
+use crate::engine::history::{Seen, Wanted};
+
+/// Pushes on the overview.
+const RECENT: usize = 40;
+/// Pushes of a call that is searched for.
+const OF_CALL: usize = 200;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Templates and styles are part of the program.
+const PAGE: &str = include_str!("assets/page.html");
+const STYLE: &str = include_str!("assets/page.css");
+const SCRIPT: &str = include_str!("assets/page.js");
+
+/// The page and whom it asks.
+struct Page {
+    insight: Arc<dyn Insight>,
+    templates: Environment<'static>,
+}
+
+/// What the page shows.
+#[derive(Serialize)]
+struct View {
+    version: &'static str,
+    ready: bool,
+    hindrances: Vec<String>,
+    started: String,
+    uptime: String,
+    now: String,
+    under_way: usize,
+    reports_lost: u64,
+    broker: Option<BrokerView>,
+    lanes: Vec<LaneView>,
+    lanes_left_out: usize,
+    rates: Rates,
+    latencies: Latencies,
+    totals: Totals,
+    pushes: Vec<PushView>,
+    remembered: usize,
+    limit: usize,
+    search: Option<String>,
+    /// There are more pushes of the call than are shown.
+    more: bool,
+    only_failed: bool,
+}
+
+#[derive(Serialize)]
+struct BrokerView {
+    state: &'static str,
+    tone: &'static str,
+    why: Option<String>,
+}
+
+/// Pushes since the start.
+#[derive(Serialize)]
+struct Totals {
+    accepted: u64,
+    failed: u64,
+    cancelled: u64,
+}
+
+#[derive(Serialize)]
+struct PushView {
+    number: u64,
+    call_id: String,
+    /// The same for a query.
+    link: String,
+    event: String,
+    device: String,
+    app: String,
+    platform: String,
+    token: Option<String>,
+    time: String,
+    date: String,
+    tone: &'static str,
+    result: String,
+    reason: Option<String>,
+    tries: u32,
+    took: Option<String>,
+    bars: Vec<Bar>,
+    lines: Vec<Line>,
+    open: bool,
+}
+
+/// The question.
+#[derive(Debug, Deserialize)]
+struct Question {
+    call_id: Option<String>,
+    show: Option<String>,
+}
+
+/// The page's addresses.
+///
+/// # Errors
+/// The template is broken; a test finds that first.
+pub(super) fn routes(insight: Arc<dyn Insight>) -> Result<Router, minijinja::Error> {
+    let mut templates = Environment::new();
+    templates.set_auto_escape_callback(|_| AutoEscape::Html);
+    templates.set_undefined_behavior(UndefinedBehavior::Strict);
+    templates.add_template("page.html", PAGE)?;
+    let page = Arc::new(Page { insight, templates });
+    let text = |kind, text| get(move || async move { ([(header::CONTENT_TYPE, kind)], text) });
+    Ok(Router::new()
+        .route("/", get(overview))
+        .route("/page.css", text("text/css; charset=utf-8", STYLE))
+        .route("/page.js", text("text/javascript; charset=utf-8", SCRIPT))
+        .with_state(page))
+}
+
+async fn overview(State(page): State<Arc<Page>>, Query(question): Query<Question>) -> Response {
+    match page.render(&question) {
+        Ok(text) => Html(text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "the status page could not be made");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+impl Page {
+    fn render(&self, question: &Question) -> Result<String, minijinja::Error> {
+        let template = self.templates.get_template("page.html")?;
+        template.render(Serde(self.view(question)))
+    }
+
+    fn view(&self, question: &Question) -> View {
+        let insight = &self.insight;
+        let Readiness { ready, hindrances } = insight.readiness();
+        let status = insight.status();
+        let history = insight.history();
+        let search = question.call_id.as_deref().map(str::trim);
+        let search = search.filter(|id| !id.is_empty());
+        let only_failed = search.is_none() && question.show.as_deref() == Some("failed");
+        let (wanted, most) = match search {
+            Some(id) => (Wanted::Call(id), OF_CALL),
+            None if only_failed => (Wanted::Failed, RECENT),
+            None => (Wanted::All, RECENT),
+        };
+        let mut seen = history.last(most + 1, wanted);
+        let more = seen.len() > most;
+        seen.truncate(most);
+        let now = status.now;
+        let (steps, total) = history.rates(chart::STEP);
+        let (lanes, lanes_left_out) = lanes::views(&status);
+        View {
+            version: env!("CARGO_PKG_VERSION"),
+            ready,
+            hindrances,
+            started: if now.since(status.started) < DAY {
+                clock(&status.started.to_string())[1][..5].to_owned()
+            } else {
+                clock(&status.started.to_string())[0].to_owned()
+            },
+            uptime: chart::age(now.since(status.started)),
+            now: clock(&now.to_string())[1].to_owned(),
+            under_way: status.under_way,
+            reports_lost: status.reports_lost,
+            broker: status.broker.as_ref().map(BrokerView::of),
+            lanes,
+            lanes_left_out,
+            rates: chart::rates(&steps),
+            latencies: chart::latencies(&history.latencies()),
+            totals: Totals {
+                accepted: total.accepted,
+                failed: total.failed,
+                cancelled: total.cancelled,
+            },
+            pushes: seen
+                .iter()
+                .map(|seen| PushView::of(seen, now, search.is_some()))
+                .collect(),
+            remembered: history.size().0,
+            limit: history.limits().pushes,
+            search: search.map(str::to_owned),
+            more,
+            only_failed,
+        }
+    }
+}
+
+impl BrokerView {
+    fn of(broker: &super::status::Broker) -> Self {
+        let (state, tone, why) = if !broker.connected {
+            let why = broker.error.clone();
+            ("not connected", "bad", why.or(Some("connecting".into())))
+        } else if let Some(why) = &broker.blocked {
+            let why = format!("{why}; rings go on, reports wait");
+            ("blocks publishing", "warn", Some(why))
+        } else {
+            ("connected", "good", None)
+        };
+        Self { state, tone, why }
+    }
+}
+
+impl PushView {
+    fn of(seen: &Seen, now: crate::call::time::Timestamp, open: bool) -> Self {
+        let push = PushTrace::of(seen);
+        let age = millis(now.since(seen.subject.taken_at));
+        let [date, time] = clock(&push.taken_at);
+        let end = push.outcome.as_ref();
+        let result = end.map_or_else(
+            || story::words(&push.state),
+            |end| story::words(&end.result),
+        );
+        Self {
+            number: push.number,
+            tone: story::tone(&push),
+            result,
+            reason: end.and_then(|end| end.reason.clone()),
+            tries: push.tries(),
+            took: end.map(|end| chart::span(end.push_ms)),
+            bars: chart::timeline(&push, age),
+            lines: story::tell(&push),
+            date: date.to_owned(),
+            time: time.to_owned(),
+            device: push.device_id.clone().unwrap_or_else(|| "?".to_owned()),
+            app: push.app.clone().unwrap_or_else(|| "?".to_owned()),
+            platform: lanes::platform(&push.platform).to_owned(),
+            link: encoded(&push.call_id),
+            call_id: push.call_id,
+            event: push.event,
+            token: push.token,
+            open,
+        }
+    }
+}
+
+/// Day and time of day of an RFC 3339 time in UTC.
+fn clock(time: &str) -> [&str; 2] {
+    let (day, time) = time.split_once('T').unwrap_or(("", time));
+    [day, time.trim_end_matches('Z')]
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,97 @@
+//! How a worker is, as plain data.
+
+use std::time::Duration;
+
+use crate::call::time::Timestamp;
+
+/// Everything on the status page but the pushes.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// When the worker started.
+    pub started: Timestamp,
+    /// When this was true.
+    pub now: Timestamp,
+    /// Messages taken and not yet settled.
+    pub under_way: usize,
+    /// Reports given up so that rings could go on.
+    pub reports_lost: u64,
+    /// The broker; none with `run --stdin`.
+    pub broker: Option<Broker>,
+    /// All lanes of the configuration.
+    pub lanes: Vec<Lane>,
+}
+
+/// How it stands with the broker.
+#[derive(Clone, Debug)]
+pub struct Broker {
+    /// Events are being taken.
+    pub connected: bool,
+    /// Why it takes no publishes, while it does not.
+    pub blocked: Option<String>,
+    /// Why there is no session, while there is none.
+    pub error: Option<String>,
+}
+
+/// One lane.
+#[derive(Clone, Debug)]
+pub struct Lane {
+    /// A configured app.
+    pub app: String,
+    /// `ios` or `android`.
+    pub platform: &'static str,
+    /// `production`, `sandbox`; empty on Android.
+    pub environment: &'static str,
+    /// For how long it has been paused, and the answer that paused it.
+    pub paused: Option<(Duration, Option<String>)>,
+    /// Why it could not send a push now.
+    pub hindrance: Option<String>,
+    /// Requests under way.
+    pub in_flight: i64,
+    /// Pushes that wait for a permit or for their next attempt.
+    pub waiting: i64,
+    /// Its connections.
+    pub connections: Connections,
+    /// What it shows to the provider.
+    pub credential: Credential,
+    /// Whether its token verdicts are held back.
+    pub brake: bool,
+}
+
+/// The connections of a lane by their state.
+#[derive(Clone, Debug, Default)]
+pub struct Connections {
+    /// As many as are to be open.
+    pub wanted: usize,
+    /// Up and proven.
+    pub ready: usize,
+    /// Up, but owing an answer.
+    pub suspect: usize,
+    /// Being opened, or not yet proven.
+    pub connecting: usize,
+    /// Why the last one failed.
+    pub error: Option<String>,
+}
+
+/// A credential and how long it is good for.
+#[derive(Clone, Debug)]
+pub enum Credential {
+    /// A signing key, and the age of its current token.
+    Key {
+        /// The key's id.
+        id: String,
+        /// Of the token.
+        age: Duration,
+    },
+    /// A client certificate.
+    Certificate {
+        /// Until when it is valid.
+        expires: Timestamp,
+    },
+    /// An OAuth access token.
+    AccessToken {
+        /// Until when it is valid; none if there is no token.
+        expires: Option<Timestamp>,
+        /// What keeps OAuth from giving one.
+        trouble: Option<String>,
+    },
+}
