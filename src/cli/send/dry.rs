@@ -52,7 +52,7 @@ fn render(plan: &Plan) -> anyhow::Result<Result<Rendered, (String, String)>> {
 }
 
 /// The request that would be made.
-fn preview(plan: &Plan, ring: &Rendered, shown: Option<String>) -> anyhow::Result<Preview> {
+fn preview(plan: &Plan, ring: &Rendered, shown: Option<&str>) -> anyhow::Result<Preview> {
     let now = wall_clock();
     let attempt = Attempt {
         id: push_id(ring.event.event_id, &ring.device.id),
@@ -81,7 +81,7 @@ fn preview(plan: &Plan, ring: &Rendered, shown: Option<String>) -> anyhow::Resul
     let request = request.context("no request can be made of this")?;
     let (token, payload) = (&ring.device.token, &ring.payload);
     let shown = match plan.args.platform {
-        PlatformArg::Ios => shown.as_deref(),
+        PlatformArg::Ios => shown,
         PlatformArg::Android => Some(ACCESS_TOKEN),
     };
     Ok(Preview::of(&request, token, payload, shown))
@@ -107,7 +107,7 @@ pub(super) fn show(plan: &Plan) -> anyhow::Result<u8> {
         Some(ios) => authorization(&credentials(plan, ios)?),
         None => None,
     };
-    let request = preview(plan, &ring, shown)?;
+    let request = preview(plan, &ring, shown.as_deref())?;
     let mut screen = Screen::stdout();
     if plan.args.json {
         let mut report = facts(plan);
@@ -164,7 +164,7 @@ pub(super) async fn check_ios(plan: &Plan) -> anyhow::Result<u8> {
     let ios = app.ios.as_ref().context("the app has no ios table")?;
     // Signs a first token as well.
     let credentials = credentials(plan, ios)?;
-    let request = preview(plan, &ring, authorization(&credentials))?;
+    let request = preview(plan, &ring, authorization(&credentials).as_deref())?;
     let environments = match plan.choice() {
         EnvironmentChoice::Only(environment) => vec![environment],
         EnvironmentChoice::Auto => vec![Environment::Production, Environment::Sandbox],
