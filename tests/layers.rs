@@ -35,8 +35,9 @@ fn allowed(module: &str) -> Option<BTreeSet<&'static str>> {
             "providers::tls",
         ]
         .into(),
-        "providers::apns" | "providers::fcm" => core().chain(["providers::tls"]).collect(),
-        "providers::probe" => core().chain(["providers::tls"]).collect(),
+        "providers::apns" | "providers::fcm" | "providers::probe" => {
+            core().chain(["providers::tls"]).collect()
+        }
         "providers::tls" => LEAVES.into(),
         "engine" => core().collect(),
         // It judges the clients: what it shared with them would cancel out.

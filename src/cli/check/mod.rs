@@ -64,6 +64,9 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
     }
     proofs.extend(files::authorities(&config));
     if args.offline {
+        if !args.no_broker {
+            proofs.push(broker::address(&config));
+        }
         proofs.push(Proof::skipped("providers and broker", "--offline"));
     } else {
         proofs.extend(online(&config, &args, apps).await);
@@ -87,9 +90,9 @@ async fn online(config: &Config, args: &Args, apps: Vec<files::Usable>) -> Vec<P
             name,
             settings,
             credentials,
-        } => apple::prove(config, &name, &settings, &credentials, limit).await,
+        } => Box::pin(apple::prove(config, &name, &settings, &credentials, limit)).await,
         files::Usable::Android { name, account } => {
-            google::prove(config, &name, &account, limit).await
+            Box::pin(google::prove(config, &name, &account, limit)).await
         }
     }));
     let (broker, lanes) = tokio::join!(broker, lanes);

@@ -200,8 +200,8 @@ mod tests {
                 }
             }
         }
-        for platform in ["ios", "android"] {
-            words.remove(platform);
+        for other in ["ios", "android", "null"] {
+            words.remove(other);
         }
         assert!(words.len() >= 12, "{words:?}");
         for word in words {

@@ -28,7 +28,10 @@ pub enum CertificateError {
     #[error("needs a password; put it into a file and name that as `certificate_password_file`")]
     PasswordMissing,
     /// A wrong one.
-    #[error("the password in `certificate_password_file` is wrong")]
+    #[error(
+        "the password in `certificate_password_file` is wrong; write the one that the .p12 was \
+         exported with, as the file's only line"
+    )]
     PasswordWrong,
     /// A `.p12` that cannot be read otherwise.
     #[error("is neither PEM nor a .p12 that can be read ({0}); export it again")]
