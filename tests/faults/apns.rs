@@ -139,7 +139,7 @@ async fn a_cold_first_request_delays_the_first_rings_only() {
     let begun = Instant::now();
     scene.ledger.ring("ios", 50, 20).await;
     scene.books().await.balance(false);
-    assert!(begun.elapsed() < Duration::from_millis(2_000), "warm now");
+    assert!(begun.elapsed() < Duration::from_secs(2), "warm now");
     scene.end().await;
 }
 

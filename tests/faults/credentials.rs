@@ -95,10 +95,7 @@ async fn refused_credentials_pause_their_lane_and_it_recovers() {
 #[tokio::test]
 async fn a_key_is_rotated_under_load() {
     let mut scene = Scene::ready("").await;
-    scene
-        .ledger
-        .load(40, Duration::from_millis(1_000), 20)
-        .await;
+    scene.ledger.load(40, Duration::from_secs(1), 20).await;
     let key = scene
         .stage
         .simulator
@@ -115,10 +112,7 @@ async fn a_key_is_rotated_under_load() {
         .await;
     scene.worker.logs("were read again").await;
     scene.stage.simulator.remove_auth_key("FGHIJ67890");
-    scene
-        .ledger
-        .load(40, Duration::from_millis(1_000), 20)
-        .await;
+    scene.ledger.load(40, Duration::from_secs(1), 20).await;
     let books = scene.books().await;
     books.balance(false);
     assert_eq!(books.all_accepted(&scene.stage.simulator), 0);

@@ -28,8 +28,10 @@ pub(crate) struct Ring {
     pub(crate) event_id: String,
     pub(crate) token: String,
     pub(crate) platform: &'static str,
+    pub(crate) sent: DateTime<Utc>,
     pub(crate) expires: DateTime<Utc>,
     /// When the broker had it.
+    #[allow(dead_code, reason = "read by scripts/chaos")]
     pub(crate) published: Option<DateTime<Utc>>,
     body: Vec<u8>,
 }
@@ -58,6 +60,7 @@ impl Ring {
 
             token,
             platform,
+            sent: now,
             expires,
             published: None,
             body: event.to_string().into_bytes(),
@@ -405,8 +408,8 @@ impl Books {
         bad.take(5).collect()
     }
 
-    /// From the broker's confirm to the final outcome, the longest first, in
-    /// milliseconds.
+    /// From the moment before publishing to the final outcome, the longest
+    /// first, in milliseconds.
     pub(crate) fn latencies(&self, platform: &str) -> Vec<i64> {
         let outcomes = self.outcomes();
         let mut all: Vec<i64> = self
@@ -416,7 +419,7 @@ impl Books {
             .filter_map(|ring| {
                 let outcome = outcomes.get(ring.event_id.as_str())?.first()?;
                 let at = DateTime::parse_from_rfc3339(outcome["at"].as_str()?).ok()?;
-                Some((at.to_utc() - ring.published?).num_milliseconds())
+                Some((at.to_utc() - ring.sent).num_milliseconds())
             })
             .collect();
         all.sort_unstable_by(|a, b| b.cmp(a));

@@ -36,15 +36,9 @@ async fn a_killed_worker_is_replaced_by_the_other_one() {
 #[tokio::test]
 async fn sigterm_in_mid_load_finishes_what_is_under_way() {
     let mut scene = Scene::playing("slow").await;
-    scene
-        .ledger
-        .load(60, Duration::from_millis(1_000), 20)
-        .await;
+    scene.ledger.load(60, Duration::from_secs(1), 20).await;
     scene.worker.signal("TERM");
-    scene
-        .ledger
-        .load(60, Duration::from_millis(1_000), 20)
-        .await;
+    scene.ledger.load(60, Duration::from_secs(1), 20).await;
     assert_eq!(scene.worker.exit_code().await, 0);
     scene.worker = scene.stage.worker().await;
     let books = scene.books().await;

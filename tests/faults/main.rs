@@ -10,6 +10,7 @@ mod support;
 mod apns;
 mod broker;
 mod credentials;
+mod docs;
 mod fcm;
 mod ledger;
 mod life;
