@@ -3,7 +3,7 @@
 mod broker;
 mod build;
 mod lines;
-pub mod profiles;
+mod profiles;
 mod readiness;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,6 +24,7 @@ pub use broker::run_on_broker;
 pub use build::Lanes;
 use build::{Client, Workshop};
 pub use lines::{Line, LineOutcomes, run_on_lines};
+pub use profiles::profiles;
 pub use readiness::AppInsight;
 
 /// How long the connections may take to come up before the first message is

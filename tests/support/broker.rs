@@ -1,4 +1,4 @@
-//! A real RabbitMQ for a test.
+//! A real `RabbitMQ` for a test.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -40,11 +40,10 @@ impl Broker {
         broker.start();
         let folder = broker.folder.as_ref().expect("private");
         let env = std::fs::read_to_string(folder.join("env")).expect("DIR/env");
-        broker.url = env
-            .lines()
+        env.lines()
             .find_map(|line| line.strip_prefix("AMQP_URL="))
             .expect("AMQP_URL in DIR/env")
-            .to_owned();
+            .clone_into(&mut broker.url);
         broker
     }
 

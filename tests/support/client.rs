@@ -10,7 +10,7 @@ use lapin::options::{
     ConfirmSelectOptions, ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions,
     QueueDeclareOptions, QueueDeleteOptions,
 };
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer, ExchangeKind};
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
@@ -113,9 +113,8 @@ impl Client {
                 sleep(Duration::from_millis(20)).await;
             }
         };
-        if timeout(PATIENCE, counted).await.is_err() {
-            panic!("{suffix} holds {last:?}, not {count}");
-        }
+        let done = timeout(PATIENCE, counted).await.is_ok();
+        assert!(done, "{suffix} holds {last:?}, not {count}");
     }
 
     /// The intake queues hold nothing. Only what is ready can be counted
@@ -289,10 +288,9 @@ impl Message {
 
     pub(crate) fn header(&self, name: &str) -> Option<String> {
         let headers = self.0.properties.headers().as_ref()?;
-        headers.inner().get(name).map(|value| match value {
-            AMQPValue::LongString(text) => text.to_string(),
-            other => format!("{other:?}"),
-        })
+        let value = headers.inner().get(name)?;
+        let text = value.as_long_string().map(ToString::to_string);
+        Some(text.unwrap_or_else(|| format!("{value:?}")))
     }
 
     pub(crate) fn correlation_id(&self) -> Option<&str> {

@@ -140,9 +140,8 @@ impl Worker {
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        if timeout(PATIENCE, wait).await.is_err() {
-            panic!("not in the log: {wanted:?}");
-        }
+        let found = timeout(PATIENCE, wait).await.is_ok();
+        assert!(found, "not in the log: {wanted:?}");
     }
 
     /// The admin address, which the log names when it is open.
@@ -200,9 +199,8 @@ impl Worker {
                 sleep(Duration::from_millis(20)).await;
             }
         };
-        if timeout(PATIENCE, wait).await.is_err() {
-            panic!("/readyz is not {status} but {last:?}");
-        }
+        let became = timeout(PATIENCE, wait).await.is_ok();
+        assert!(became, "/readyz is not {status} but {last:?}");
         last.1
     }
 

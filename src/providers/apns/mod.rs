@@ -39,6 +39,6 @@ pub use connect::Timings;
 pub use connection::Liveness;
 pub use credentials::{CredentialError, Credentials};
 pub use pool::{Status, Tuning};
-pub use request::preview;
+pub use request::exact_request;
 pub use settings::{AppSettings, Settings};
 pub use signer::Signers;

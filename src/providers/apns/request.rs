@@ -94,7 +94,7 @@ impl Requests {
 /// `None` if there is none: the payload is another platform's, or token or
 /// bundle id cannot stand in a request.
 #[must_use]
-pub fn preview(
+pub fn exact_request(
     settings: &Settings,
     environment: Environment,
     bundle_id: &str,

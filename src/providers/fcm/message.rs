@@ -93,7 +93,7 @@ pub(super) fn request(send_url: &Uri, body: Bytes) -> HttpRequest<Bytes> {
 /// `None` if there is none: the payload is another platform's, or settings and
 /// project make no URL.
 #[must_use]
-pub fn preview(
+pub fn exact_request(
     settings: &Settings,
     project_id: &str,
     attempt: &Attempt<'_>,

@@ -28,5 +28,5 @@ mod testing;
 pub use access::{TokenSource, TokenSources};
 pub use account::{AccountError, AccountFault, ServiceAccount};
 pub use client::{Client, ClientError};
-pub use message::preview;
+pub use message::exact_request;
 pub use settings::{AndroidSettings, Settings, SettingsError};
