@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use super::profiles;
+use super::profiles::profiles;
 use crate::call::event::Environment;
 use crate::call::payload::Profiles;
 use crate::call::push::PushClient;
@@ -178,7 +178,7 @@ impl Workshop {
         config: &Config,
         before: Option<&Lanes>,
     ) -> Result<(Lanes, Routes), ConfigError> {
-        let profiles = profiles::load(config)?;
+        let profiles = profiles(config)?;
         let mut lanes = Lanes::default();
         let mut apps = HashMap::new();
         for (name, app) in &config.apps {

@@ -4,7 +4,7 @@ mod broker;
 mod build;
 mod lines;
 pub mod observe;
-pub mod profiles;
+mod profiles;
 mod readiness;
 mod status;
 
@@ -27,6 +27,7 @@ pub use build::Lanes;
 use build::{Client, Workshop};
 pub use lines::{Line, LineOutcomes, run_on_lines};
 use observe::Watch;
+pub use profiles::profiles;
 pub use readiness::AppInsight;
 
 /// How long the connections may take to come up before the first message is

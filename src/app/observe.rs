@@ -89,7 +89,7 @@ impl Watched {
         Arc::new(Self {
             environment: Some(environment),
             describe: Box::new(move |attempt| {
-                let request = apns::preview(&settings, environment, &bundle_id, attempt)?;
+                let request = apns::exact_request(&settings, environment, &bundle_id, attempt)?;
                 let shown = authorization.as_deref();
                 Some(Preview::of(&request, attempt.token, attempt.payload, shown))
             }),
@@ -112,7 +112,7 @@ impl Watched {
         Arc::new(Self {
             environment: None,
             describe: Box::new(move |attempt| {
-                let request = fcm::preview(&settings, &project_id, validate_only, attempt)?;
+                let request = fcm::exact_request(&settings, &project_id, validate_only, attempt)?;
                 let shown = Some(ACCESS_TOKEN);
                 Some(Preview::of(&request, attempt.token, attempt.payload, shown))
             }),

@@ -13,7 +13,7 @@ use crate::config::{Config, ConfigError};
 /// # Errors
 /// The folder cannot be read, or a profile cannot be used: says which file,
 /// which key and what to do.
-pub fn load(config: &Config) -> Result<Profiles, ConfigError> {
+pub fn profiles(config: &Config) -> Result<Profiles, ConfigError> {
     let mut profiles = Profiles::built_in().map_err(|e| config.error("profiles", e))?;
     let Some(dir) = &config.profiles.dir else {
         return Ok(profiles);
@@ -76,7 +76,7 @@ mod tests {
             std::fs::write(dir.path().join(format!("own-{n:02}.json")), text).unwrap();
         }
         std::fs::write(dir.path().join("README.md"), "not a profile").unwrap();
-        let profiles = load(&config(dir.path())).unwrap();
+        let profiles = profiles(&config(dir.path())).unwrap();
         assert_eq!(profiles.get("own-29").unwrap().about(), "29");
         assert_eq!(profiles.names().count(), 40);
     }
@@ -107,7 +107,7 @@ mod tests {
         ] {
             let dir = tempfile::tempdir().unwrap();
             std::fs::write(dir.path().join("mine.json"), &text).unwrap();
-            let loaded = load(&config(dir.path()));
+            let loaded = profiles(&config(dir.path()));
             let error = loaded.map_or_else(|e| e.to_string(), |_| format!("{text} passes"));
             assert!(error.contains("mine.json: profile mine: "), "{error}");
             for part in named {
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_folder_that_is_not_there_is_named_with_its_key() {
-        let error = load(&config(Path::new("/nonexistent"))).unwrap_err();
+        let error = profiles(&config(Path::new("/nonexistent"))).unwrap_err();
         let error = error.to_string();
         assert!(error.contains("profiles.dir: /nonexistent: "), "{error}");
     }

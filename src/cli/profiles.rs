@@ -52,7 +52,7 @@ impl SetupArgs {
             None => Config::default(),
         };
         Ok(Setup {
-            profiles: profiles::load(&config)?,
+            profiles: profiles(&config)?,
             config,
             configured: self.config.is_some(),
         })

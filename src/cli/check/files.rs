@@ -28,7 +28,7 @@ pub(super) enum Usable {
 
 /// The built-in profiles, one's own, and those that the apps name.
 pub(super) fn profiles(config: &Config) -> Vec<Proof> {
-    let known = match crate::app::profiles::load(config) {
+    let known = match crate::app::profiles(config) {
         Ok(known) => known,
         Err(error) => return vec![Proof::error("profiles", &error.to_string(), "; ")],
     };

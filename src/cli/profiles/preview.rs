@@ -155,7 +155,7 @@ fn ios(setup: &Setup, device: &Device, attempt: &Attempt<'_>) -> Built {
         Some(EnvironmentChoice::Auto) | None => Environment::Production,
     };
     let bundle_id = settings.map_or(&*device.app, |settings| &settings.bundle_id);
-    let request = apns::preview(&setup.config.apns, environment, bundle_id, attempt);
+    let request = apns::exact_request(&setup.config.apns, environment, bundle_id, attempt);
     let assumed = "the app's name is taken for its bundle id; --config FILE has the real one";
     (request, settings.is_none().then_some(assumed))
 }
@@ -171,7 +171,7 @@ fn android(setup: &Setup, device: &Device, attempt: &Attempt<'_>) -> Built {
         id.or_else(|| own.cloned())
     });
     let name = project.as_deref().unwrap_or("PROJECT");
-    let request = fcm::preview(&setup.config.fcm, name, false, attempt);
+    let request = fcm::exact_request(&setup.config.fcm, name, false, attempt);
     let assumed = "PROJECT stands for the id in the service account's file; --config FILE names it";
     (request, project.is_none().then_some(assumed))
 }

@@ -39,7 +39,7 @@ fn render(plan: &Plan) -> anyhow::Result<Result<Rendered, (String, String)>> {
     let entry = event.devices().first().context("the event has no device")?;
     let device = entry.device.as_ref().map(Arc::clone);
     let device = device.map_err(|bad| anyhow::anyhow!("{}", bad.error))?;
-    let known = profiles::load(&plan.config)?;
+    let known = profiles(&plan.config)?;
     let profile = known.get(plan.profile()).context("no such profile")?;
     Ok(match profile.render(&event, &device, wall_clock()) {
         Ok(payload) => Ok(Rendered {
@@ -67,14 +67,14 @@ fn preview(plan: &Plan, ring: &Rendered, shown: Option<&str>) -> anyhow::Result<
     let request = match (plan.args.platform, &app.ios, &app.android) {
         (PlatformArg::Ios, Some(ios), _) => {
             let environment = first(plan.choice());
-            apns::preview(&plan.config.apns, environment, &ios.bundle_id, &attempt)
+            apns::exact_request(&plan.config.apns, environment, &ios.bundle_id, &attempt)
         }
         (PlatformArg::Android, _, Some(android)) => {
             let project = android.project_id.as_deref();
             let account = fcm::ServiceAccount::load(&android.service_account_file, project);
             let account = account.map_err(|e| plan.config.error("service_account_file", e))?;
             let only = plan.args.validate_only;
-            fcm::preview(&plan.config.fcm, account.project_id(), only, &attempt)
+            fcm::exact_request(&plan.config.fcm, account.project_id(), only, &attempt)
         }
         (PlatformArg::Ios, None, _) | (PlatformArg::Android, _, None) => None,
     };

@@ -19,7 +19,7 @@ pub(super) struct Template(Map<String, Value>);
 /// # Errors
 /// The file, the profile or the token cannot be used; says why.
 pub(super) fn template(plan: &Plan) -> anyhow::Result<Template> {
-    let known = profiles::load(&plan.config)?;
+    let known = profiles(&plan.config)?;
     let Some(profile) = known.get(plan.profile()) else {
         let names: Vec<&str> = known.names().collect();
         let problem = format!("no such profile; known are {}", names.join(", "));

@@ -1,7 +1,7 @@
 //! `APNs`: `PushKit` `VoIP` pushes over HTTP/2.
 //!
 //! - [`client`]: one attempt at one push, and what its answer teaches;
-//!   `request` builds what it sends;
+//!   `request` builds what it sends, `exact` shows it;
 //! - `pool`: warm connections, which one takes a push; `supervisor` replaces them;
 //!   `connection` drives one and watches over it, `link` is what is known of
 //!   it, `connect` opens it, `watched` counts what it reads;
@@ -21,6 +21,7 @@ pub mod client;
 mod connect;
 mod connection;
 pub mod credentials;
+mod exact;
 mod fault;
 mod gauge;
 mod link;
@@ -38,7 +39,7 @@ pub use client::{Client, ClientError, Options};
 pub use connect::Timings;
 pub use connection::Liveness;
 pub use credentials::{CredentialError, Credentials};
+pub use exact::exact_request;
 pub use pool::{Status, Tuning};
-pub use request::preview;
 pub use settings::{AppSettings, Settings};
 pub use signer::Signers;

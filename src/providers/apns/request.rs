@@ -6,11 +6,9 @@ use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 use uuid::Uuid;
 
-use crate::call::event::Environment;
-use crate::call::payload::Payload;
 use crate::call::push::{Attempt, PushKind};
 
-use super::settings::{Endpoint, Expiration, Settings};
+use super::settings::{Endpoint, Expiration};
 
 const PUSH_TYPE: HeaderName = HeaderName::from_static("apns-push-type");
 const TOPIC: HeaderName = HeaderName::from_static("apns-topic");
@@ -86,28 +84,6 @@ impl Requests {
         // base address would be answered with BadPath.
         Uri::from_parts(parts).unwrap_or_else(|_| self.base.clone())
     }
-}
-
-/// The request that a client with these settings would make for this attempt,
-/// byte for byte, except that `authorization` is made when it goes out.
-///
-/// `None` if there is none: the payload is another platform's, or token or
-/// bundle id cannot stand in a request.
-#[must_use]
-pub fn preview(
-    settings: &Settings,
-    environment: Environment,
-    bundle_id: &str,
-    attempt: &Attempt<'_>,
-) -> Option<Request<Bytes>> {
-    let Payload::Ios(body) = attempt.payload else {
-        return None;
-    };
-    let endpoint = settings.endpoint(environment);
-    let requests = Requests::new(endpoint, bundle_id, settings.expiration)?;
-    let path = path(attempt.token.expose())?;
-    let request = requests.build(attempt, &path, None);
-    Some(request.map(|()| body.clone()))
 }
 
 /// `/3/device/<token>`, if the token is what can stand there. Apple's are

@@ -5,13 +5,12 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::Uri;
 use http::header::{AUTHORIZATION, RETRY_AFTER};
 use tokio::time::{Instant, timeout_at};
 
 use super::access::{AccessToken, Denied, TokenSource};
 use super::account::ServiceAccount;
-use super::endpoint::EndpointFault;
+use super::endpoint::{self, EndpointFault};
 use super::message::{self, Draft, Target};
 use super::pool::{Pool, Seat};
 use super::settings::Settings;
@@ -49,7 +48,7 @@ pub enum ClientError {
 /// Android holds anything less back while the phone dozes, also the news that
 /// a call is over.
 pub struct Client {
-    send_url: Uri,
+    send_url: String,
     pool: Pool,
     tokens: Arc<TokenSource>,
     attempt_timeout: Duration,
@@ -66,6 +65,7 @@ impl Client {
         tokens: Arc<TokenSource>,
         metrics: &Metrics,
     ) -> Result<Self, ClientError> {
+        endpoint::parse(&settings.url).map_err(ClientError::Url)?;
         let base = settings.url.trim_end_matches('/');
         let tls = tls::client_config(
             tls::roots_from(settings.ca_file.as_deref())?,
@@ -73,8 +73,7 @@ impl Client {
             &[b"h2"],
         )?;
         Ok(Self {
-            send_url: message::send_url(settings, account.project_id())
-                .map_err(ClientError::Url)?,
+            send_url: format!("{base}/v1/projects/{}/messages:send", account.project_id()),
             pool: Pool::new(
                 settings.connections,
                 tls,
@@ -210,11 +209,14 @@ impl Client {
     }
 
     async fn post(&self, seat: &Seat, body: Bytes, token: &AccessToken) -> reqwest::Result<Answer> {
-        let mut request = message::request(&self.send_url, body);
-        request
-            .headers_mut()
-            .insert(AUTHORIZATION, token.header.clone());
-        let response = seat.http().execute(request.try_into()?).await?;
+        let response = seat
+            .http()
+            .post(&self.send_url)
+            .headers(message::headers(body.len()))
+            .header(AUTHORIZATION, token.header.clone())
+            .body(body)
+            .send()
+            .await?;
         let status = response.status().as_u16();
         let retry_after = response
             .headers()

@@ -13,11 +13,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Method, Request as HttpRequest, Uri, Version};
+use http::{HeaderMap, HeaderValue, Request as HttpRequest, Version};
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
-use super::endpoint::{self, EndpointFault};
 use super::settings::Settings;
 use crate::call::payload::Payload;
 use crate::call::push::Attempt;
@@ -61,30 +60,16 @@ impl Draft<'_> {
 /// Who we are.
 pub(super) const USER_AGENT: &str = concat!("ringpush/", env!("CARGO_PKG_VERSION"));
 
-/// Where a project's messages are posted to.
-pub(super) fn send_url(settings: &Settings, project_id: &str) -> Result<Uri, EndpointFault> {
-    endpoint::parse(&settings.url)?;
-    let base = settings.url.trim_end_matches('/');
-    format!("{base}/v1/projects/{project_id}/messages:send")
-        .parse()
-        .map_err(|_| EndpointFault::NotAUrl)
-}
-
-/// The request that takes a body to FCM, without its access token.
-pub(super) fn request(send_url: &Uri, body: Bytes) -> HttpRequest<Bytes> {
-    let mut headers = HeaderMap::with_capacity(4);
+/// The headers of a request with so long a body, all but the access token.
+pub(super) fn headers(body_length: usize) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(5);
     // The HTTP library would add all but the type by itself; here they can be
     // shown.
     headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
     headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(body_length));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let mut request = HttpRequest::new(body);
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = send_url.clone();
-    *request.version_mut() = Version::HTTP_2;
-    *request.headers_mut() = headers;
-    request
+    headers
 }
 
 /// The request that a client with these settings would make for this attempt,
@@ -93,7 +78,7 @@ pub(super) fn request(send_url: &Uri, body: Bytes) -> HttpRequest<Bytes> {
 /// `None` if there is none: the payload is another platform's, or settings and
 /// project make no URL.
 #[must_use]
-pub fn preview(
+pub fn exact_request(
     settings: &Settings,
     project_id: &str,
     validate_only: bool,
@@ -108,8 +93,15 @@ pub fn preview(
         time_left: attempt.time_left,
         validate_only,
     };
+    let base = settings.url.trim_end_matches('/');
+    let url = format!("{base}/v1/projects/{project_id}/messages:send");
     let body = Bytes::from(draft.encode().ok()?);
-    Some(request(&send_url(settings, project_id).ok()?, body))
+    let mut request = HttpRequest::post(url)
+        .version(Version::HTTP_2)
+        .body(body)
+        .ok()?;
+    *request.headers_mut() = headers(request.body().len());
+    Some(request)
 }
 
 #[derive(Serialize)]

@@ -29,5 +29,5 @@ pub use access::{TokenSource, TokenSources};
 pub use account::{AccountError, AccountFault, ServiceAccount};
 pub use client::{Client, ClientError};
 pub use error::known_reasons;
-pub use message::preview;
+pub use message::exact_request;
 pub use settings::{AndroidSettings, Settings, SettingsError};
