@@ -12,6 +12,7 @@ mod sources;
 mod worker;
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::process::Command;
 
 use query::Query;
@@ -123,7 +124,7 @@ fn promtool_accepts_the_dashboards_queries() {
     for (n, (_, text)) in sources::dashboard_queries().iter().enumerate() {
         let text = text.replace("$__rate_interval", "1m").replace('$', "");
         let text = serde_json::Value::String(text);
-        rules += &format!("  - record: dashboard:query:{n}\n    expr: {text}\n");
+        writeln!(rules, "  - record: dashboard:query:{n}\n    expr: {text}").unwrap();
     }
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("rules.yaml");

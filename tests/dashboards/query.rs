@@ -1,5 +1,5 @@
-//! As much of PromQL as it takes to know which metrics, labels and values a
-//! query asks for. Whether it is PromQL at all is for promtool to say.
+//! As much of `PromQL` as it takes to know which metrics, labels and values a
+//! query asks for. Whether it is `PromQL` at all is for promtool to say.
 
 use std::collections::BTreeSet;
 

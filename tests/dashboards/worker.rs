@@ -98,10 +98,11 @@ pub(crate) async fn after_every_path() -> Exposition {
     let folder = tempfile::tempdir().unwrap();
     let files = simulator.write_files(folder.path()).unwrap();
     let mut config = std::fs::read_to_string(&files.config).unwrap();
-    config += &format!(
+    let by_certificate = format!(
         "\n[apps.\"by-certificate\".ios]\nbundle_id = \"{APP}\"\n\
          certificate_file = \"client.p12\"\ncertificate_password_file = \"client.p12.password\"\n"
     );
+    config += &by_certificate;
     std::fs::write(&files.config, config).unwrap();
 
     let mut worker = Command::new(env!("CARGO_BIN_EXE_ringpush"))
@@ -200,7 +201,9 @@ async fn ring_everybody(worker: &mut Child) {
         if let (Some(kind), Some(result)) = (kind, result) {
             results.insert(format!("{kind} {result}"));
         }
-        if !hung_up && results.contains("ring accepted") {
+        // A cancel is pushed to a phone that rings.
+        let rings = report["call_id"] == "good" && report["device_id"] == "d1";
+        if rings && !hung_up {
             hung_up = true;
             for (call, device) in [("good", good[1]), ("gone", (APP, "ios", BUSY))] {
                 let mut cancel = ring(call, 30_000, &[device]);
@@ -253,7 +256,7 @@ async fn complete(address: &str) -> Exposition {
         let both = ["ios", "android"].map(|p| exposed.has_value(expiry, "platform", p));
         if both == [true, true] && exposed.labels("ringpush_token_brake").is_some() {
             exposed.add("up", BTreeMap::new());
-            // RabbitMQ's own, as its plugin rabbitmq_prometheus has them.
+            // `RabbitMQ`'s own, as its plugin rabbitmq_prometheus has them.
             let queue = [("vhost", "/"), ("queue", "ringpush.tokens")];
             let labels = queue.map(|(label, value)| (label.to_owned(), value.to_owned()));
             exposed.add("rabbitmq_detailed_queue_messages_ready", labels.into());
