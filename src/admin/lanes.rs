@@ -66,13 +66,13 @@ fn view(lane: &Lane, now: Timestamp) -> LaneView {
     } else if lane.hindrance.is_some() {
         ("cannot send", "bad")
     } else if lane.brake {
-        ("sending", "warn")
+        ("token brake", "warn")
     } else {
-        ("sending", "good")
+        ("ready", "good")
     };
     why.extend(lane.hindrance.clone());
     if lane.brake {
-        why.push("token brake on: too many bad tokens, every verdict is suspect".to_owned());
+        why.push("too many bad tokens: pushes go on, every verdict is suspect".to_owned());
     }
     LaneView {
         app: lane.app.clone(),

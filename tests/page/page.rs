@@ -42,6 +42,7 @@ async fn a_ring_is_shown_with_its_timeline_and_found_by_its_call() {
             "room &amp; 42",
             "bob-iphone",
             "token …cf21",
+            "deadline",
             "503 ServiceUnavailable",
             "waited",
             "accepted",

@@ -435,6 +435,9 @@ async fn even_at_level_trace_nothing_secret_is_logged() {
         .with_max_level(tracing::Level::TRACE)
         .with_writer(move || sink.clone())
         .finish();
+    // With only one subscriber about, tracing asks the current thread whether a
+    // line is wanted when it is first met, and remembers a "no" of another test.
+    let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::new());
     let _guard = tracing::subscriber::set_default(subscriber);
     let fcm = Fcm::start(|_| Reply::Say(401, None, String::new())).await;
     let failing = vec![Grant::Status(500, ""); 6];
