@@ -737,6 +737,7 @@ async fn waits_grow_to_the_longest_and_not_beyond() {
             .iter()
             .all(|wait| *wait >= Duration::from_millis(995))
     );
+}
 
 /// The trace of an event's header reaches the history and each line of the log.
 #[tokio::test(start_paused = true)]
