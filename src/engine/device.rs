@@ -3,26 +3,22 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::calls::{Call, RingState};
+use super::calls::RingState;
 use super::deadline::{Deadline, wall_clock};
 use super::dispatch::Dispatcher;
 use super::flights::Entered;
-use super::history::{Subject, Trail};
-use super::lane::{CancelWatch, End, Ending, Job, Refusal};
-use super::routes::{Direction, IosRoutes, NoRoute, Route, Way};
-use super::verdict::{Finding, TokenFacts, judge, undecided};
-use crate::call::event::{
-    Action, BadDevice, Data, Device, Environment, EnvironmentChoice, Event, EventKind, Platform,
-};
+use super::history::Subject;
+use super::journey::{Parcel, Trip};
+use super::routes::{Direction, NoRoute};
+use super::verdict::{Finding, TokenFacts, judge};
+use crate::call::event::{Action, Data, Device, Event, Platform};
 use crate::call::ids::push_id;
-use crate::call::outcome::{
-    PushOutcome, PushResult, Receipt, Report, ReportBody, TokenEvent, TraceContext,
-};
-use crate::call::payload::{CancelMode, Payload, PayloadError};
-use crate::call::push::{Class, PushKind};
+use crate::call::outcome::{PushResult, Receipt, ReportBody, TokenEvent, TraceContext};
+use crate::call::payload::CancelMode;
+use crate::call::push::PushKind;
 use crate::call::secret::Secret;
 use crate::call::time::Timestamp;
-use crate::metrics::{PushLabels, TokenLabels, observe};
+use crate::metrics::TokenLabels;
 
 /// An event as it was taken from its queue.
 #[derive(Clone, Debug)]
@@ -51,7 +47,7 @@ impl Taken {
         }
     }
 
-    fn subject_of_event(&self) -> Subject {
+    pub(super) fn subject_of_event(&self) -> Subject {
         Subject {
             event_id: self.event.event_id,
             kind: self.event.kind(),
@@ -79,32 +75,6 @@ pub enum Done {
     Nothing,
     /// The one who did it gave up half-way: the message must stay.
     Unfinished,
-}
-
-/// How a push went over one or two routes.
-struct Trip {
-    route: Arc<Route>,
-    environment: Option<Environment>,
-    ending: Ending,
-    finding: Option<Finding>,
-}
-
-impl Trip {
-    fn ended(route: &Arc<Route>, environment: Environment, ending: Ending) -> Self {
-        Self {
-            route: Arc::clone(route),
-            environment: Some(environment),
-            ending,
-            finding: None,
-        }
-    }
-}
-
-/// What goes into a push beside the event.
-struct Parcel<'a> {
-    kind: PushKind,
-    token: &'a Secret,
-    call: Option<&'a Call>,
 }
 
 impl Dispatcher {
@@ -341,200 +311,6 @@ impl Dispatcher {
         receipts.extend(token.map(|body| self.publish(taken, body)));
         (result, ending.unclear, receipts)
     }
-
-    /// One push over its route, or over two for an `auto` environment.
-    async fn travel(
-        &self,
-        taken: &Taken,
-        device: &Device,
-        id: uuid::Uuid,
-        parcel: &Parcel<'_>,
-        direction: &Direction,
-        trail: &Trail<'_>,
-    ) -> Trip {
-        let render = |now: Timestamp| render(direction, &taken.event, device, now);
-        let job = Job {
-            id,
-            kind: parcel.kind,
-            token: parcel.token,
-            deadline: taken.deadline,
-            cancel: parcel.call.map(|call| CancelWatch {
-                call,
-                device_id: &device.id,
-                sent_at: taken.event.sent_at,
-            }),
-            second_guess: false,
-            trail,
-            render: &render,
-        };
-        match &direction.way {
-            Way::Android(route) => Trip {
-                route: Arc::clone(route),
-                environment: None,
-                ending: route.lane.push(&job).await,
-                finding: None,
-            },
-            Way::Ios {
-                choice: EnvironmentChoice::Only(environment),
-                routes,
-            } => {
-                let route = routes.to(*environment);
-                let ending = route.lane.push(&job).await;
-                Trip::ended(route, *environment, ending)
-            }
-            Way::Ios {
-                choice: EnvironmentChoice::Auto,
-                routes,
-            } => self.travel_either(job, routes).await,
-        }
-    }
-
-    /// Tries the environment in which the token worked before, or production,
-    /// and the other one if the token is unknown there.
-    async fn travel_either(&self, mut job: Job<'_>, routes: &IosRoutes) -> Trip {
-        let remembered = self.environments.get(job.token);
-        let first = remembered.unwrap_or(Environment::Production);
-        let ending = routes.to(first).lane.push(&job).await;
-        if !answered(&ending, Class::BadToken) {
-            return Trip::ended(routes.to(first), first, ending);
-        }
-        let second = first.other();
-        job.second_guess = true;
-        let mut last = routes.to(second).lane.push(&job).await;
-        last.attempts += ending.attempts;
-        last.unclear |= ending.unclear;
-        if answered(&last, Class::Accepted) {
-            self.environments.insert(job.token.clone(), second);
-        }
-        let finding = undecided(&last);
-        // The outcome names the environment that answered last.
-        let silent = last.attempts == ending.attempts && finding.is_none();
-        let named = if silent { first } else { second };
-        Trip {
-            finding,
-            ..Trip::ended(routes.to(named), named, last)
-        }
-    }
-
-    /// Reports a device that cannot be pushed to.
-    pub(super) fn reject(&self, taken: &Taken, bad: &BadDevice) -> Vec<Receipt> {
-        let finding =
-            Finding::new(PushResult::Rejected, bad.reason).explained(Some(bad.error.to_string()));
-        let outcome = PushOutcome {
-            device_id: bad.id.clone(),
-            app: bad.app.clone(),
-            platform: bad.platform,
-            ..self.outcome(taken, None, finding, 0)
-        };
-        let trail = self.history.open(Subject {
-            device_id: bad.id.clone(),
-            app: bad.app.clone(),
-            platform: bad.platform,
-            ..taken.subject_of_event()
-        });
-        self.publish_outcome(taken, outcome, &trail)
-    }
-
-    fn report(
-        &self,
-        taken: &Taken,
-        device: &Device,
-        environment: Option<Environment>,
-        finding: Finding,
-        (attempts, trail): (u32, &Trail<'_>),
-    ) -> Vec<Receipt> {
-        let outcome = PushOutcome {
-            device_id: Some(Arc::clone(&device.id)),
-            app: Some(Arc::clone(&device.app)),
-            platform: device.platform,
-            ..self.outcome(taken, environment, finding, attempts)
-        };
-        self.publish_outcome(taken, outcome, trail)
-    }
-
-    #[allow(clippy::unused_self)]
-    fn outcome(
-        &self,
-        taken: &Taken,
-        environment: Option<Environment>,
-        finding: Finding,
-        attempts: u32,
-    ) -> PushOutcome {
-        let event = &taken.event;
-        PushOutcome {
-            at: wall_clock(),
-            event: event.kind(),
-            event_id: event.event_id,
-            call_id: Arc::clone(&event.call_id),
-            device_id: None,
-            app: None,
-            platform: Platform::Unknown,
-            environment,
-            result: finding.result,
-            reason: finding.reason,
-            detail: finding.detail,
-            provider_id: finding.provider_id,
-            attempts,
-            queue_ms: millis(taken.at.since(event.sent_at)),
-            push_ms: millis(taken.instant.elapsed()),
-        }
-    }
-
-    /// Counts, logs, remembers and publishes an outcome.
-    fn publish_outcome(
-        &self,
-        taken: &Taken,
-        outcome: PushOutcome,
-        trail: &Trail<'_>,
-    ) -> Vec<Receipt> {
-        let platform = outcome.platform.name();
-        let known = outcome
-            .app
-            .as_ref()
-            .filter(|app| self.routes().apps.contains_key(*app));
-        let labels = PushLabels {
-            app: known.map_or("unknown", |app| app).to_owned(),
-            platform,
-            event: outcome.event.name(),
-            result: outcome.result.name(),
-        };
-        self.metrics.pushes.get_or_create(&labels).inc();
-        observe(
-            &self.metrics.push_seconds,
-            platform,
-            taken.instant.elapsed(),
-        );
-        if outcome.result == PushResult::Accepted && outcome.event == EventKind::Ring {
-            let age = outcome.at.since(taken.event.sent_at);
-            observe(&self.metrics.event_age_seconds, platform, age);
-        }
-        log(&outcome, trail.trace_id());
-        trail.end(&outcome);
-        vec![self.publish(taken, ReportBody::Push(outcome))]
-    }
-
-    pub(super) fn publish(&self, taken: &Taken, body: ReportBody) -> Receipt {
-        self.reports.publish(Report {
-            body,
-            call_id: Arc::clone(&taken.event.call_id),
-            trace: Arc::clone(&taken.trace),
-        })
-    }
-}
-
-fn render(
-    direction: &Direction,
-    event: &Event,
-    device: &Device,
-    now: Timestamp,
-) -> Result<Payload, Refusal> {
-    direction
-        .profile
-        .render_by(event, device, now, direction.cancel)
-        .map_err(|error: PayloadError| Refusal {
-            reason: error.reason(),
-            detail: error.to_string(),
-        })
 }
 
 /// A cancel that also says what its ring said, for an app to which it comes as
@@ -570,46 +346,4 @@ fn repeated(cancel: &Event, ring: &Event, device: &Arc<Device>) -> (Event, Arc<D
     let mut device = Device::clone(device);
     device.data = Data(Arc::new(data));
     (event, Arc::new(device))
-}
-
-fn answered(ending: &Ending, class: Class) -> bool {
-    matches!(&ending.end, End::Answered(answer) if answer.class == class)
-}
-
-fn millis(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// One line per push, loud if the phone did not ring through somebody's fault.
-fn log(outcome: &PushOutcome, trace_id: Option<&str>) {
-    macro_rules! line {
-        ($level:ident) => {
-            tracing::$level!(
-                event = outcome.event.name(),
-                event_id = %outcome.event_id,
-                call_id = &*outcome.call_id,
-                trace_id,
-                device_id = outcome.device_id.as_deref(),
-                app = outcome.app.as_deref(),
-                platform = outcome.platform.name(),
-                environment = outcome.environment.map(Environment::name),
-                result = outcome.result.name(),
-                reason = outcome.reason,
-                detail = outcome.detail,
-                provider_id = outcome.provider_id,
-                attempts = outcome.attempts,
-                queue_ms = outcome.queue_ms,
-                push_ms = outcome.push_ms,
-                "push"
-            )
-        };
-    }
-    match outcome.result {
-        PushResult::Accepted => line!(debug),
-        PushResult::Cancelled | PushResult::DeadToken => line!(info),
-        PushResult::SuspectToken
-        | PushResult::Rejected
-        | PushResult::CredentialFault
-        | PushResult::Expired => line!(warn),
-    }
 }

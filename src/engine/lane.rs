@@ -12,16 +12,13 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout_at};
-use uuid::Uuid;
 
-use super::calls::Call;
-use super::deadline::Deadline;
-use super::history::{Attempted, Trail};
+use super::history::Attempted;
+use super::job::{End, Ending, Job};
 use super::pause::{Change, Pause};
 use super::settings::RetrySettings;
 use crate::call::payload::Payload;
 use crate::call::push::{Answer, Attempt, Class, Gate, PushClient, PushKind};
-use crate::call::secret::Secret;
 use crate::call::time::Timestamp;
 use crate::metrics::{AttemptLabels, LaneLabels, Metrics, PlatformLabel, observe};
 
@@ -71,73 +68,6 @@ impl std::fmt::Debug for Lane {
             .field("labels", &self.labels)
             .finish_non_exhaustive()
     }
-}
-
-/// A push as the lane gets it.
-pub struct Job<'a> {
-    /// The same on every attempt.
-    pub id: Uuid,
-    /// How it goes out.
-    pub kind: PushKind,
-    /// Whom it goes to.
-    pub token: &'a Secret,
-    /// When it makes no sense any more.
-    pub deadline: Deadline,
-    /// What may cancel it; a cancel itself cannot be cancelled.
-    pub cancel: Option<CancelWatch<'a>>,
-    /// The second half of an `auto` environment: its credential faults say
-    /// nothing about the lane.
-    pub second_guess: bool,
-    /// Where it is written down what happens.
-    pub trail: &'a Trail<'a>,
-    /// Renders the payload for the moment of an attempt.
-    pub render: &'a (dyn Fn(Timestamp) -> Result<Payload, Refusal> + Send + Sync),
-}
-
-/// Where a job learns that the caller gave up.
-#[derive(Clone, Copy, Debug)]
-pub struct CancelWatch<'a> {
-    /// The call.
-    pub call: &'a Call,
-    /// The device that it rings.
-    pub device_id: &'a str,
-    /// When the ring was sent.
-    pub sent_at: Timestamp,
-}
-
-/// Why a payload could not be rendered; no request is made for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// Our own word for it, such as `payload_too_large`.
-    pub reason: &'static str,
-    /// A sentence for people.
-    pub detail: String,
-}
-
-/// How a push ended.
-#[derive(Debug)]
-pub struct Ending {
-    /// What happened.
-    pub end: End,
-    /// Requests that were started.
-    pub attempts: u32,
-    /// Whether the phone may have got it although no acceptance was seen.
-    pub unclear: bool,
-}
-
-/// What happened to a push.
-#[derive(Debug)]
-pub enum End {
-    /// The provider's last word, of a class that is not repeated.
-    Answered(Answer),
-    /// Out of time; the last reason for waiting, else `deadline`.
-    Expired(Option<Answer>),
-    /// The caller gave up.
-    Cancelled(Option<Answer>),
-    /// The lane is paused.
-    Paused,
-    /// No payload could be made.
-    Refused(Refusal),
 }
 
 /// What to do after an answer.
@@ -246,7 +176,7 @@ impl Lane {
                 Next::Wait { until } => {
                     tokio::select! {
                         () = sleep_until(until.min(job.deadline.instant())) => {}
-                        () = cancelled(job) => {}
+                        () = job.cancelled() => {}
                     }
                 }
             }
@@ -284,7 +214,7 @@ impl Lane {
             biased;
             permit = self.permits.acquire() => permit,
             () = sleep_until(job.deadline.instant()) => return Err(End::Expired(course.last.take())),
-            () = cancelled(job) => return Err(End::Cancelled(course.last.take())),
+            () = job.cancelled() => return Err(End::Cancelled(course.last.take())),
         };
         // Much may have happened while this waited.
         Self::may_go_on(job, course)?;
@@ -342,7 +272,7 @@ impl Lane {
         let answer = tokio::select! {
             biased;
             answer = &mut sending => answer,
-            () = cancelled(job) => {
+            () = job.cancelled() => {
                 if gate.close() {
                     return Sent::Cancelled;
                 }
@@ -516,17 +446,5 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.dec();
-    }
-}
-
-async fn cancelled(job: &Job<'_>) {
-    match &job.cancel {
-        Some(watch) => {
-            watch
-                .call
-                .cancellation(watch.device_id, watch.sent_at)
-                .await;
-        }
-        None => std::future::pending().await,
     }
 }

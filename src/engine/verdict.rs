@@ -1,6 +1,6 @@
 //! From how a push ended to what is reported of it.
 
-use super::lane::{End, Ending};
+use super::job::{End, Ending};
 use super::routes::Route;
 use crate::call::outcome::{PushResult, TokenVerdict};
 use crate::call::push::{Answer, Class};
