@@ -8,11 +8,12 @@
 //!
 //! - [`cli`]: one file per command; [`app`]: the composition root, builds
 //!   everything once, runs it, drains it; [`config`]: the configuration file;
-//!   [`admin`]: health and metrics over HTTP; [`telemetry`]: logs.
+//!   [`admin`]: health, metrics, the status page and traces over HTTP;
+//!   [`telemetry`]: logs.
 //! - [`amqp`]: session, topology, intake, outcomes, cancels.
 //!   [`providers`]: `apns` and `fcm`, which never know each other.
 //! - [`engine`]: dispatch (one event), lane (one push: permit, attempt,
-//!   retry), cancels, token verdicts and their brake.
+//!   retry), cancels, token verdicts and their brake, the last pushes.
 //! - [`call`]: the event, one device's push, outcomes, payload profiles. Pure:
 //!   no clock and no I/O.
 //! - [`metrics`], [`shutdown`]: leaves, know nothing of the rest.

@@ -114,11 +114,7 @@ struct Question {
 /// # Errors
 /// The template is broken; a test finds that first.
 pub(super) fn routes(insight: Arc<dyn Insight>) -> Result<Router, minijinja::Error> {
-    let mut templates = Environment::new();
-    templates.set_auto_escape_callback(|_| AutoEscape::Html);
-    templates.set_undefined_behavior(UndefinedBehavior::Strict);
-    templates.add_template("page.html", PAGE)?;
-    let page = Arc::new(Page { insight, templates });
+    let page = Arc::new(Page::new(insight)?);
     let text = |kind, text| get(move || async move { ([(header::CONTENT_TYPE, kind)], text) });
     Ok(Router::new()
         .route("/", get(overview))
@@ -138,6 +134,14 @@ async fn overview(State(page): State<Arc<Page>>, Query(question): Query<Question
 }
 
 impl Page {
+    fn new(insight: Arc<dyn Insight>) -> Result<Self, minijinja::Error> {
+        let mut templates = Environment::new();
+        templates.set_auto_escape_callback(|_| AutoEscape::Html);
+        templates.set_undefined_behavior(UndefinedBehavior::Strict);
+        templates.add_template("page.html", PAGE)?;
+        Ok(Self { insight, templates })
+    }
+
     fn render(&self, question: &Question) -> Result<String, minijinja::Error> {
         let template = self.templates.get_template("page.html")?;
         template.render(Serde(self.view(question)))
@@ -255,4 +259,110 @@ fn clock(time: &str) -> [&str; 2] {
 
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::status::{Broker, Connections, Credential, Lane, Status};
+    use crate::call::time::Timestamp;
+    use crate::engine::history::History;
+
+    /// A worker of which nothing works.
+    #[derive(Default)]
+    struct Broken {
+        history: History,
+        blocked: bool,
+    }
+
+    impl Insight for Broken {
+        fn readiness(&self) -> Readiness {
+            Readiness {
+                ready: false,
+                hindrances: vec!["broker: <b>away</b>".to_owned()],
+            }
+        }
+
+        fn metrics(&self) -> String {
+            String::new()
+        }
+
+        fn status(&self) -> Status {
+            let day = 24 * 3_600_000;
+            let lane = Lane {
+                app: "com.example.calls".to_owned(),
+                platform: "ios",
+                environment: "sandbox",
+                paused: Some((Duration::from_secs(90), Some("InvalidProviderToken".into()))),
+                hindrance: Some("no connection to APNs: refused".to_owned()),
+                in_flight: 3,
+                waiting: 4,
+                connections: Connections {
+                    wanted: 2,
+                    suspect: 1,
+                    connecting: 1,
+                    error: Some("refused".to_owned()),
+                    ..Connections::default()
+                },
+                credential: Credential::Certificate {
+                    expires: Timestamp::from_millis(13 * day),
+                },
+                brake: true,
+            };
+            Status {
+                started: Timestamp::from_millis(0),
+                now: Timestamp::from_millis(3 * day),
+                under_way: 1,
+                reports_lost: 12,
+                broker: Some(Broker {
+                    connected: self.blocked,
+                    blocked: self.blocked.then(|| "low on memory".to_owned()),
+                    error: Some("connection refused".to_owned()),
+                }),
+                lanes: vec![lane; 150],
+            }
+        }
+
+        fn history(&self) -> &History {
+            &self.history
+        }
+    }
+
+    fn page(insight: Broken) -> String {
+        let page = Page::new(Arc::new(insight)).unwrap();
+        let question = Question {
+            call_id: None,
+            show: None,
+        };
+        page.render(&question).unwrap()
+    }
+
+    #[test]
+    fn whatever_is_wrong_is_on_the_page() {
+        let text = page(Broken::default());
+        for wanted in [
+            "not ready",
+            "not connected",
+            "connection refused",
+            "broker: &lt;b&gt;away",
+            "12 reports were given up",
+            "for 90 s, after InvalidProviderToken five times in a row",
+            "no connection to APNs: refused",
+            "too many bad tokens",
+            "0 of 2 ready",
+            "1 suspect, 1 connecting: refused",
+            "certificate, 10 days left",
+            "and 50 more",
+            "up 3 days, since 1970-01-01 UTC",
+        ] {
+            assert!(text.contains(wanted), "{wanted} is not in:\n{text}");
+        }
+        let blocked = Broken {
+            blocked: true,
+            ..Broken::default()
+        };
+        let text = page(blocked);
+        assert!(text.contains("blocks publishing"), "{text}");
+        assert!(text.contains("low on memory; rings go on, reports wait"));
+    }
 }

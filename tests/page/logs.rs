@@ -92,3 +92,16 @@ async fn a_push_has_one_line_and_an_accepted_one_none_at_info() {
     assert_eq!(pushes[0]["device_id"], "invalid");
     assert_eq!(pushes[0]["level"], "WARN");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_level_changes_on_sighup_while_it_runs() {
+    let mut worker = Worker::start("", "info").await;
+    worker.send(&ring("quiet", &[ios("phone")]), 1);
+    worker.set_level("debug");
+    worker.send(&ring("loud", &[ios("phone")]), 1);
+    worker.end();
+    let log = worker.log.lock().unwrap().clone();
+    let pushes = log.iter().filter(|line| line["message"] == "push");
+    let calls: Vec<&Value> = pushes.map(|line| &line["call_id"]).collect();
+    assert_eq!(calls, ["loud"]);
+}

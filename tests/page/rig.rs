@@ -27,6 +27,7 @@ pub(crate) struct Worker {
     pub(crate) log: Arc<Mutex<Vec<Value>>>,
     pub(crate) address: SocketAddr,
     config: PathBuf,
+    written: String,
     _simulator: Simulator,
     _folder: tempfile::TempDir,
 }
@@ -42,12 +43,12 @@ impl Worker {
         .unwrap();
         let folder = tempfile::tempdir().unwrap();
         let config = simulator.write_files(folder.path()).unwrap().config;
+        let written = std::fs::read_to_string(&config).unwrap();
+        std::fs::write(&config, logging(&written, level)).unwrap();
         let mut child = ringpush()
             .args(["run", "--stdin", "--config"])
             .arg(&config)
             .env("RINGPUSH__ADMIN__LISTEN", "127.0.0.1:0")
-            .env("RINGPUSH__LOG__FORMAT", "json")
-            .env("RINGPUSH__LOG__LEVEL", level)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -81,6 +82,7 @@ impl Worker {
             log,
             address,
             config,
+            written,
             _simulator: simulator,
             _folder: folder,
         }
@@ -102,6 +104,27 @@ impl Worker {
             }
         }
         outcomes
+    }
+
+    /// Changes the level in the configuration and sends SIGHUP; waits until the
+    /// worker says that it has read it.
+    pub(crate) fn set_level(&self, level: &str) {
+        std::fs::write(&self.config, logging(&self.written, level)).unwrap();
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-HUP", &pid]).status().unwrap();
+        assert!(sent.success());
+        let began = Instant::now();
+        let read = "configuration, keys and profiles were read again";
+        while !self
+            .log
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|line| line["message"] == read)
+        {
+            assert!(began.elapsed() < PATIENCE, "SIGHUP was not heard");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Hands over an event and waits for nothing.
@@ -166,6 +189,10 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) head: String,
     pub(crate) body: String,
+}
+
+fn logging(config: &str, level: &str) -> String {
+    format!("{config}\n[log]\nformat = \"json\"\nlevel = \"{level}\"\n")
 }
 
 fn ringpush() -> Command {
