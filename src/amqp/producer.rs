@@ -110,6 +110,8 @@ impl Producer {
         let names = Names::new(&settings.prefix);
         let topology = Topology::new(names.clone(), settings.cancels, settings.declare);
         topology.ensure(&connection).await?;
+        // A cancel published before the first worker starts must reach it.
+        topology.ensure_cancels(&connection).await?;
         Ok(Self {
             channel: ConfirmChannel::open(&connection).await?,
             connection,

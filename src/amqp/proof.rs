@@ -31,6 +31,7 @@ pub async fn prove(settings: &Settings) -> Result<Vec<QueueCount>, AmqpError> {
         let connection = connector.connect("ringpush check").await?;
         let proved = async {
             topology.ensure(&connection).await?;
+            topology.ensure_cancels(&connection).await?;
             let mut channel = ConfirmChannel::open(&connection).await?;
             channel.publish(Message {
                 exchange: names.outcomes.clone(),

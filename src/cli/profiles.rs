@@ -16,6 +16,8 @@ use crate::config::Config;
 
 /// Payload profiles: which there are, and exactly what one sends.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  ringpush profiles list\n  \
+                        ringpush profiles render --profile chime --event ring.json")]
 pub struct Args {
     #[command(subcommand)]
     command: Command,
