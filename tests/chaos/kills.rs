@@ -120,7 +120,7 @@ impl Chaos {
         let begun = Instant::now();
         let slice = time / u32::try_from(kills).expect("few");
         for n in 0..kills {
-            let within = slice.mul_f64(self.dice.below(1_000) as f64 / 1_000.0);
+            let within = slice * u32::try_from(self.dice.below(1_000)).expect("small") / 1_000;
             sleep_until(begun + slice * u32::try_from(n).expect("few") + within).await;
             let victim = match self.dice.below(10) {
                 0..=3 => Victim::Worker,

@@ -146,7 +146,7 @@ impl Worker {
 
     /// The admin address, which the log names when it is open.
     pub(crate) async fn admin(&mut self) -> String {
-        const LINE: &str = "admin: /healthz";
+        const LINE: &str = "/healthz /readyz";
         self.logs(LINE).await;
         let text = self.log.text();
         let line = text.lines().find(|line| line.contains(LINE));
