@@ -129,7 +129,7 @@ impl Config {
             .add_source(File::from_str(text, FileFormat::Toml))
             .add_source(environment)
             .build()
-            .map_err(|error| ConfigError::new(file, None, error))?;
+            .map_err(|error| ConfigError::new(file, None, without_source(&error)))?;
         let mut loaded: Self = serde_path_to_error::deserialize(built).map_err(|error| {
             let path = error.path().to_string();
             let key = (path != ".").then_some(path);
@@ -225,6 +225,17 @@ impl Config {
     }
 }
 
+/// Without the lines of the file that the library quotes: a password may stand
+/// in them.
+fn without_source(error: &config::ConfigError) -> String {
+    let text = error.to_string();
+    let own = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.contains('|'));
+    own.collect::<Vec<_>>().join(": ")
+}
+
 /// Without the library's mention of where it has the value from: file and key
 /// are named already. With an example where its words do not tell the form.
 fn plain_words(error: &config::ConfigError) -> String {
@@ -299,6 +310,13 @@ service_account_file = "sa.json"
         let before = parse("").unwrap();
         let after = parse("[log]\nlevel = \"debug\"\n[amqp]\nurl = \"amqp://other\"").unwrap();
         assert_eq!(after.restart_needed(&before), ["amqp"]);
+    }
+
+    #[test]
+    fn a_mistake_in_the_syntax_is_not_quoted_for_a_password_may_stand_there() {
+        let error = parse("[amqp]\nurl = \"amqp://u:hunter2@h/%2f").unwrap_err();
+        assert!(error.contains("TOML parse error at line 2"), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
     }
 
     #[test]

@@ -31,6 +31,9 @@ const DECLARE_EVERY: Duration = Duration::from_secs(5);
 /// At most one line about lost reports in this time.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
+/// Reports that may wait before those that were given up are looked for.
+const CROWDED: usize = 4 * WINDOW;
+
 /// A report, and whom to tell when it is safe.
 struct Item {
     report: Report,
@@ -158,6 +161,8 @@ pub(crate) struct ReportQueue {
     /// Refused or returned, with the time of their next attempt.
     again: VecDeque<(Instant, Item)>,
     declared: Option<Instant>,
+    /// How many may wait before those given up are put away.
+    crowded: usize,
 }
 
 impl ReportQueue {
@@ -168,6 +173,7 @@ impl ReportQueue {
             published: BTreeMap::new(),
             again: VecDeque::new(),
             declared: None,
+            crowded: CROWDED,
         }
     }
 
@@ -234,13 +240,23 @@ impl ReportQueue {
             }
             item = self.incoming.recv() => {
                 let Some(item) = item else { return std::future::pending().await };
-                self.waiting.push_back(item);
+                self.take(item);
             }
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                 self.waiting.extend(self.again.pop_front().map(|(_, item)| item));
             }
         }
         Ok(Need::Nothing)
+    }
+
+    /// Puts an item at the end of the line, and those away that were given up:
+    /// while the broker blocks nothing else would take them off it.
+    fn take(&mut self, item: Item) {
+        self.waiting.push_back(item);
+        if self.waiting.len() >= self.crowded {
+            self.waiting.retain(|item| !item.is_forgotten());
+            self.crowded = (2 * self.waiting.len()).max(CROWDED);
+        }
     }
 
     fn settle(&mut self, seq: u64, fate: Fate) -> Need {

@@ -23,7 +23,7 @@ use super::{AmqpError, Connector, Settings};
 /// which adds up to as much again, for a broker that comes back meets all
 /// workers at once.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
-const RETRY_MAX: Duration = Duration::from_millis(500);
+const RETRY_MAX: Duration = Duration::from_millis(250);
 /// A session that lasted this long starts the schedule anew when it is lost.
 const STABLE: Duration = Duration::from_secs(10);
 /// At most one line about a broker that stays away in this time.

@@ -18,7 +18,7 @@ use crate::shutdown::{Request, Signals};
 use crate::telemetry::Telemetry;
 
 /// How long closing the connections may take once all is done.
-const GOODBYE: Duration = Duration::from_secs(2);
+pub(super) const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Takes events from the broker until a signal ends it.
 ///

@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use super::broker::{Admin, listen, second_stop, until_stopped};
+use super::broker::{Admin, GOODBYE, listen, second_stop, until_stopped};
 use super::{App, Ended};
 use crate::call::event::{MAX_BODY, PartNumber, Platform};
 use crate::call::outcome::{Outcomes, Receipt, Report};
@@ -23,6 +23,9 @@ use crate::engine::dispatch::handle_whole;
 use crate::metrics::Metrics;
 use crate::shutdown::Signals;
 use crate::telemetry::Telemetry;
+
+/// How long the last lines may take to be written when rings were left.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// A line for the output.
 #[derive(Debug)]
@@ -93,7 +96,7 @@ pub async fn run_on_lines(
     let admin = Admin::start(listener, &app, None);
     let writer = tokio::spawn(write_lines(lines, output));
     let tracker = TaskTracker::new();
-    let stopped = tokio::select! {
+    let mut stopped = tokio::select! {
         read = read_events(input, &app, &dead.0, &tracker, in_flight) => read.map(|()| false),
         stopped = until_stopped(&app, &mut signals, telemetry, std::future::pending()) => {
             stopped?;
@@ -101,25 +104,38 @@ pub async fn run_on_lines(
         }
     }?;
     tracker.close();
-    let drain = async {
-        // Without a signal everything that was read is finished.
-        if !stopped || timeout(grace, tracker.wait()).await.is_err() {
-            if stopped {
-                tracing::warn!(left = tracker.len(), "the grace is over; rings were left");
-            } else {
-                tracker.wait().await;
+    if !stopped {
+        // Everything that was read is finished, unless a signal limits that.
+        stopped = tokio::select! {
+            () = tracker.wait() => false,
+            stopped = until_stopped(&app, &mut signals, telemetry, std::future::pending()) => {
+                stopped?;
+                true
             }
-        }
-    };
-    tokio::select! {
-        () = drain => {}
-        () = second_stop(&mut signals) => return Ok(Ended::AtOnce),
+        };
     }
-    app.close().await;
+    if stopped {
+        tokio::select! {
+            finished = timeout(grace, tracker.wait()) => if finished.is_err() {
+                tracing::warn!(left = tracker.len(), "the grace is over; rings were left");
+            },
+            () = second_stop(&mut signals) => return Ok(Ended::AtOnce),
+        }
+    }
+    if timeout(GOODBYE, app.close()).await.is_err() {
+        tracing::warn!("connections were left open: nobody answered when they were closed");
+    }
     admin.stop().await;
+    let left = !tracker.is_empty();
     drop((dead, app));
-    // What is in the channel is written before the task ends.
-    timeout(Duration::from_secs(5), writer).await???;
+    // What is in the channel is written before the task ends; rings that were
+    // left hold the channel open.
+    let limit = if left { LAST_LINES } else { LAST_LINES * 5 };
+    match timeout(limit, writer).await {
+        Ok(written) => written??,
+        Err(_) if left => {}
+        Err(late) => return Err(late.into()),
+    }
     Ok(Ended::Drained)
 }
 

@@ -8,15 +8,15 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::call::event::{Event, EventKind};
+use crate::call::event::{DeviceEntry, Event, EventKind};
 use crate::call::time::Timestamp;
 
 /// The most calls remembered. Reached only beyond some thousand calls a
 /// second; then the oldest that nobody rings for are forgotten first.
 const MAX_CALLS: usize = 200_000;
 
-/// The most cancels kept for one call.
-const MAX_CANCELS: usize = 32;
+/// The most cancels kept for one call; each device of an event may have one.
+const MAX_CANCELS: usize = 1024;
 
 /// How a ring of this worker ended for one device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,13 +119,14 @@ impl Calls {
         let call = self.get(&event.call_id);
         {
             let mut facts = lock(&call.facts);
-            if facts
-                .cancels
-                .iter()
-                .any(|known| known.event_id == event.event_id)
-                || facts.cancels.len() >= MAX_CANCELS
-            {
+            if facts.cancels.iter().any(|known| covers(known, event)) {
                 return;
+            }
+            if facts.cancels.len() >= MAX_CANCELS {
+                // Those of single devices go first, the oldest of them.
+                let single = |known: &Arc<Event>| !known.devices().is_empty();
+                let oldest = facts.cancels.iter().position(single).unwrap_or(0);
+                facts.cancels.remove(oldest);
             }
             facts.cancels.push(Arc::clone(event));
         }
@@ -240,6 +241,18 @@ impl Call {
     }
 }
 
+/// Whether a known cancel says all that this one says. A part of a split one
+/// comes under the same id and says less.
+fn covers(known: &Event, cancel: &Event) -> bool {
+    let named = |entry: &DeviceEntry| match &entry.device {
+        Ok(device) => lists(known, &device.id),
+        Err(bad) => bad.id.as_deref().is_none_or(|id| lists(known, id)),
+    };
+    known.event_id == cancel.event_id
+        && (known.devices().is_empty()
+            || (!cancel.devices().is_empty() && cancel.devices().iter().all(named)))
+}
+
 fn applies(cancel: &Event, device_id: &str, sent_at: Timestamp) -> bool {
     debug_assert_eq!(cancel.kind(), EventKind::Cancel);
     sent_at <= cancel.sent_at && (cancel.devices().is_empty() || lists(cancel, device_id))
@@ -320,6 +333,31 @@ mod tests {
                 .is_some()
         );
         assert!(call.cancelled("d2", at("2026-09-21T14:13:20Z")).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_part_of_a_cancel_does_not_hide_the_whole() {
+        let calls = Calls::new(WINDOW);
+        let whole = cancel("2026-09-21T14:13:20Z", &["d1", "d2"]);
+        let mut part = (*cancel("2026-09-21T14:13:20Z", &["d2"])).clone();
+        part.event_id = whole.event_id;
+        calls.cancel(&Arc::new(part));
+        calls.cancel(&whole);
+        let call = calls.get(&"c".into());
+        assert!(call.cancelled("d1", at("2026-09-21T14:13:20Z")).is_some());
+        assert!(call.cancelled("d2", at("2026-09-21T14:13:20Z")).is_some());
+    }
+
+    #[tokio::test]
+    async fn the_whole_call_is_cancelled_however_many_devices_were_before() {
+        let calls = Calls::new(WINDOW);
+        for n in 0..MAX_CANCELS {
+            calls.cancel(&cancel("2026-09-21T14:13:20Z", &[&format!("x{n}")]));
+        }
+        calls.cancel(&cancel("2026-09-21T14:13:20Z", &[]));
+        let call = calls.get(&"c".into());
+        assert!(call.cancelled("d", at("2026-09-21T14:13:20Z")).is_some());
+        assert!(lock(&call.facts).cancels.len() <= MAX_CANCELS);
     }
 
     #[tokio::test(start_paused = true)]

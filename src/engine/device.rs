@@ -239,6 +239,7 @@ impl Dispatcher {
             }
         };
         if let Some(result) = self.finished.get(&id) {
+            flight.land(result);
             return Done::Elsewhere(result);
         }
         let (result, receipts) = work(id).await;

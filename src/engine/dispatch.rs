@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -80,15 +81,21 @@ impl Dispatcher {
             calls: Calls::new(ring.window()),
             under_way: Flights::default(),
             finished: Cache::builder()
+                // The newest count, however often they were asked for.
+                .eviction_policy(EvictionPolicy::lru())
                 .max_capacity(MAX_FINISHED)
                 .time_to_live(ring.window())
                 .build(),
             messages: Flights::default(),
             settled: Cache::builder()
+                // The newest count, however often they were asked for.
+                .eviction_policy(EvictionPolicy::lru())
                 .max_capacity(MAX_FINISHED)
                 .time_to_live(ring.window())
                 .build(),
             environments: Cache::builder()
+                // The newest count, however often they were asked for.
+                .eviction_policy(EvictionPolicy::lru())
                 .max_capacity(MAX_ENVIRONMENTS)
                 .time_to_live(Duration::from_secs(24 * 3600))
                 .build(),

@@ -130,6 +130,14 @@ impl Lane {
         self.pause.probe_now();
     }
 
+    /// Sets the gauge of its pause. Lanes that a reload has replaced have the
+    /// same labels and may have written to it last.
+    pub fn note_pause(&self) {
+        let paused = self.pause.paused_for().is_some();
+        let gauge = self.metrics.lane_paused.get_or_create(&self.labels);
+        gauge.set(i64::from(paused));
+    }
+
     /// Why this lane could not send a push now, if it could not.
     #[must_use]
     pub fn hindrance(&self) -> Option<String> {

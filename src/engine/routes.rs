@@ -92,6 +92,7 @@ impl Route {
 
     /// Lets the brake recover without traffic.
     pub fn tick(&self) {
+        self.lane.note_pause();
         self.brake_changed(self.brake.tick());
     }
 

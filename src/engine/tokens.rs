@@ -6,6 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use tokio::time::Instant;
 
@@ -87,6 +88,7 @@ impl Brake {
             settings,
             hasher: RandomState::new(),
             counted: Cache::builder()
+                .eviction_policy(EvictionPolicy::lru())
                 .max_capacity(MAX_SAMPLES as u64)
                 .time_to_live(BAD_ONCE_IN)
                 .build(),
