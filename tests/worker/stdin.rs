@@ -77,3 +77,33 @@ async fn it_is_ready_without_a_broker_and_ends_on_a_signal() {
     assert_eq!(worker.stop().await, 0);
     drop(input);
 }
+
+/// A signal gives what is in flight its grace, with the input still open or
+/// already at its end, and what is left then is no failure of the worker.
+#[tokio::test]
+async fn a_signal_gives_rings_their_grace_and_ends_with_zero() {
+    for open in [true, false] {
+        let site = Offline::new().await;
+        let hang = "[[rule]]\nserver = \"apns\"\nthen = { hang = true }";
+        let script = ringpush::simulator::Script::from_toml(hang).expect("a script");
+        site.simulator.script(script).expect("it fits");
+        let mut worker = Worker::run(&site.config, &["--stdin", "--grace", "1s"]);
+        worker.ready().await;
+        let event = ring(&[ios("i", &ios_token()), android("a", &android_token())]);
+        let mut input = worker.input.take().expect("its standard input");
+        input
+            .write_all(format!("{event}\n").as_bytes())
+            .await
+            .unwrap();
+        let kept = open.then_some(input);
+        while worker.output.text().is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        let begun = std::time::Instant::now();
+        assert_eq!(worker.stop().await, 0, "input open: {open}");
+        let took = begun.elapsed();
+        assert!(took.as_millis() >= 900, "no grace, input open: {open}");
+        assert_eq!(lines(&worker.output.text())[0]["device_id"], "a");
+        drop(kept);
+    }
+}
