@@ -221,7 +221,9 @@ impl Lane {
         let permit = tokio::select! {
             biased;
             permit = self.permits.acquire() => permit,
-            () = sleep_until(job.deadline.instant()) => return Err(End::Expired(course.last.take())),
+            () = sleep_until(job.deadline.instant()) => {
+                return Err(Self::out_of_time(course.last.take()));
+            }
             () = job.cancelled() => return Err(End::Cancelled(course.last.take())),
         };
         // Much may have happened while this waited.
@@ -261,7 +263,7 @@ impl Lane {
         Ok(())
     }
 
-    /// The client's answer; `Withdrawn` if no request went out.
+    /// The client's answer, or why no request went out.
     async fn send(&self, job: &Job<'_>, payload: &Payload, gate: &Gate) -> Sent {
         let attempt = Attempt {
             id: job.id,

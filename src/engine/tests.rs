@@ -194,6 +194,29 @@ async fn too_many_signatures_back_off_from_a_second_and_end_as_a_credential_faul
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn it_is_a_credential_fault_too_if_the_deadline_comes_while_a_permit_is_waited_for() {
+    let bench = Bench::with(TokenSettings::default(), 1);
+    bench.ios.script(
+        "aa",
+        [step(Class::SigningThrottled, "TooManyProviderTokenUpdates")],
+    );
+    let hang = Step {
+        delay: Duration::from_secs(3600),
+        ..accepted()
+    };
+    bench.ios.script("bb", [hang]);
+    let (first, second) = (ring(3_000, &[ios("aa")]), ring(20_000, &[ios("bb")]));
+    tokio::join!(bench.handle(Ios, &first), async {
+        sleep(Duration::from_millis(500)).await;
+        bench.handle(Ios, &second).await
+    });
+    assert_eq!(
+        bench.results()[0],
+        pair("credential_fault", "TooManyProviderTokenUpdates")
+    );
+}
+
 /// A client whose access token never comes.
 struct NoToken;
 impl crate::call::push::PushClient for NoToken {
