@@ -215,7 +215,9 @@ impl Lane {
     /// One attempt, or the reason why there is none.
     async fn attempt(&self, job: &Job<'_>, course: &mut Course) -> Result<Answer, End> {
         Self::may_go_on(job, course)?;
-        if self.pause.refuses() {
+        // Who was let in once may try again with what was renewed for it.
+        let let_in = course.renewed;
+        if !let_in && self.pause.refuses() {
             return Err(End::Paused);
         }
         let permit = tokio::select! {
@@ -228,7 +230,7 @@ impl Lane {
         };
         // Much may have happened while this waited.
         Self::may_go_on(job, course)?;
-        if !self.pause.admits() {
+        if !let_in && !self.pause.admits() {
             return Err(End::Paused);
         }
         let payload = (job.render)(job.deadline.now()).map_err(End::Refused)?;

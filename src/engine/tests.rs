@@ -195,6 +195,27 @@ async fn too_many_signatures_back_off_from_a_second_and_end_as_a_credential_faul
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_probe_of_a_paused_lane_may_use_what_was_renewed_for_it() {
+    let bench = Bench::new();
+    for n in 0..5 {
+        let token = format!("{n:02x}");
+        let fault = step(Class::CredentialFault, "InvalidProviderToken");
+        bench.ios.script(&token, [fault]);
+        bench.handle(Ios, &ring(30_000, &[ios(&token)])).await;
+    }
+    advance(Duration::from_millis(1_001)).await;
+    bench
+        .ios
+        .script("aa", [step(Class::StaleCredential, "ExpiredProviderToken")]);
+    bench.handle(Ios, &ring(30_000, &[ios("aa")])).await;
+    bench.handle(Ios, &ring(30_000, &[ios("bb")])).await;
+    assert_eq!(
+        bench.results()[5..],
+        [pair("accepted", "-"), pair("accepted", "-")]
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn it_is_a_credential_fault_too_if_the_deadline_comes_while_a_permit_is_waited_for() {
     let bench = Bench::with(TokenSettings::default(), 1);
     bench.ios.script(
