@@ -34,6 +34,8 @@ pub(crate) struct Desk {
     pub(crate) publisher: Publisher,
     /// The messages under way, of all sessions.
     pub(crate) tracker: TaskTracker,
+    /// The channels that messages are taken and acknowledged on.
+    pub(crate) channels: TaskTracker,
     /// Take no more.
     pub(crate) stop: CancellationToken,
 }
@@ -72,7 +74,12 @@ impl Intake {
             FieldTable::default(),
         );
         let consumer = bounded(&what, consume).await?;
-        let (acks, task) = Acks::new(channel.clone(), prefetch);
+        let (acks, serve) = Acks::new(channel.clone(), prefetch);
+        let open = desk.channels.token();
+        let task = async move {
+            let _open = open;
+            serve.await
+        };
         let intake = Self {
             desk,
             channel,
