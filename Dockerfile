@@ -13,6 +13,8 @@ ARG RUST_IMAGE=rust:1-bookworm
 ARG RUNTIME_IMAGE=gcr.io/distroless/cc-debian12:nonroot
 
 FROM ${RUST_IMAGE} AS build
+# Cargo features; otlp is the export of traces.
+ARG FEATURES=otlp
 WORKDIR /build
 
 # The dependencies alone: this layer stays until Cargo.toml or Cargo.lock changes.
@@ -20,7 +22,7 @@ COPY Cargo.toml Cargo.lock ./
 RUN mkdir src benches \
  && echo 'fn main() {}' | tee src/main.rs > benches/render.rs \
  && touch src/lib.rs \
- && cargo build --release --locked --bin ringpush \
+ && cargo build --release --locked --features "${FEATURES}" --bin ringpush \
  && rm -r src
 
 COPY src src
@@ -28,7 +30,7 @@ COPY config config
 COPY fixtures fixtures
 # Newer than what the layer above built, whatever times the copies have.
 RUN touch src/main.rs src/lib.rs \
- && cargo build --release --locked --bin ringpush
+ && cargo build --release --locked --features "${FEATURES}" --bin ringpush
 
 # Laid out as they are going to lie, with one time for all (seconds since 1970),
 # so that the same sources make the same layer.

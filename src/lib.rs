@@ -9,14 +9,14 @@
 //! - [`cli`]: one file per command; [`app`]: the composition root, builds
 //!   everything once, runs it, drains it; [`config`]: the configuration file;
 //!   [`admin`]: health, metrics, the status page and traces over HTTP;
-//!   [`telemetry`]: logs.
+//!   [`telemetry`]: logs and traces.
 //! - [`amqp`]: session, topology, intake, outcomes, cancels.
 //!   [`providers`]: `apns` and `fcm`, which never know each other.
 //! - [`engine`]: dispatch (one event), lane (one push: permit, attempt,
 //!   retry), cancels, token verdicts and their brake, the last pushes.
 //! - [`call`]: the event, one device's push, outcomes, payload profiles. Pure:
 //!   no clock and no I/O.
-//! - [`metrics`], [`shutdown`]: leaves, know nothing of the rest.
+//! - [`metrics`], [`spans`], [`shutdown`]: leaves, know nothing of the rest.
 //!
 //! [`simulator`] stands apart: strict `APNs`, FCM and OAuth servers for the
 //! demo, the tests and users. It shares no code with the clients it judges.
@@ -32,4 +32,5 @@ pub mod metrics;
 pub mod providers;
 pub mod shutdown;
 pub mod simulator;
+pub mod spans;
 pub mod telemetry;

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::AmqpError;
+use super::topology::bounded;
 
 /// Acknowledgements under way, at most. Awaiting them one by one costs more
 /// than all the rest.
@@ -36,7 +37,8 @@ pub(crate) struct Acks(mpsc::Sender<Command>);
 
 impl Acks {
     /// For a channel with this prefetch, which bounds the queue, and the task,
-    /// which ends when the channel fails or every `Acks` is gone.
+    /// which ends when the channel fails or every `Acks` is gone, and closes
+    /// the channel then.
     pub(crate) fn new(
         channel: Channel,
         prefetch: u16,
@@ -72,7 +74,9 @@ async fn serve(channel: Channel, mut commands: mpsc::Receiver<Command>) -> Resul
     while let Some(result) = said.next().await {
         sorted(result)?;
     }
-    Ok(())
+    // What was said is on its way, but the broker drops what it has not read
+    // when the connection goes. It answers this once it has read everything.
+    bounded("closing a channel", channel.close(200, "OK".into())).await
 }
 
 async fn speak(channel: &Channel, command: Command) -> lapin::Result<()> {

@@ -12,12 +12,13 @@ use lapin::types::FieldTable;
 use lapin::{Channel, Connection, Consumer};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, warn};
+use tracing::{Instrument as _, Span, error, warn};
 
 use crate::call::event::PartNumber;
 use crate::call::outcome::TraceContext;
 use crate::engine::delivery::{Delivery, Source, Verdict};
 use crate::engine::dispatch::Dispatcher;
+use crate::spans::{self, Carried};
 
 use super::AmqpError;
 use super::acks::{Acks, Word};
@@ -33,6 +34,8 @@ pub(crate) struct Desk {
     pub(crate) publisher: Publisher,
     /// The messages under way, of all sessions.
     pub(crate) tracker: TaskTracker,
+    /// The channels that messages are taken and acknowledged on.
+    pub(crate) channels: TaskTracker,
     /// Take no more.
     pub(crate) stop: CancellationToken,
 }
@@ -71,7 +74,12 @@ impl Intake {
             FieldTable::default(),
         );
         let consumer = bounded(&what, consume).await?;
-        let (acks, task) = Acks::new(channel.clone(), prefetch);
+        let (acks, serve) = Acks::new(channel.clone(), prefetch);
+        let open = desk.channels.token();
+        let task = async move {
+            let _open = open;
+            serve.await
+        };
         let intake = Self {
             desk,
             channel,
@@ -171,19 +179,27 @@ impl Handling {
             body: Bytes::from(message.data),
             properties: message.properties,
         };
-        let verdict = self.desk.dispatcher.handle(self.delivery(&original)).await;
+        let (span, delivery) = self.delivery(&original);
+        let handling = async {
+            let verdict = self.desk.dispatcher.handle(delivery).await;
+            self.carry_out(verdict, &original).await
+        };
+        handling.instrument(span).await
+    }
+
+    async fn carry_out(&self, verdict: Verdict, original: &Original) -> Option<Word> {
         let carried_out = match verdict {
             Verdict::Settled => Ok(()),
             Verdict::Abandoned => return Some(Word::Requeue),
             Verdict::Dead(error) => {
                 let letter =
-                    dead_letter(&original, &self.desk.names, &error.to_string(), &self.queue);
+                    dead_letter(original, &self.desk.names, &error.to_string(), &self.queue);
                 warn!(queue = self.queue, %error, "a message goes to the dead queue");
                 self.desk.publisher.publish(letter).await
             }
             Verdict::Split(parts) => {
                 let publishes = parts.into_iter().map(|part| {
-                    let message = part_message(&original, &self.desk.names, part);
+                    let message = part_message(original, &self.desk.names, part);
                     self.desk.publisher.publish(message)
                 });
                 futures_util::future::try_join_all(publishes)
@@ -203,19 +219,31 @@ impl Handling {
         }
     }
 
-    fn delivery(&self, original: &Original) -> Delivery {
+    /// The message for the engine, and the span in which it is handled.
+    fn delivery(&self, original: &Original) -> (Span, Delivery) {
         let headers = original.properties.headers().as_ref();
         let header = |name: &str| headers.and_then(|table| text_of(table.inner().get(name)?));
-        Delivery {
+        let sender = Carried {
+            traceparent: header("traceparent"),
+            tracestate: header("tracestate"),
+        };
+        let span = spans::message(&self.queue, &sender);
+        // What comes of it belongs below our span, if anybody collects spans.
+        let Carried {
+            traceparent,
+            tracestate,
+        } = spans::context_of(&span).unwrap_or(sender);
+        let delivery = Delivery {
             body: original.body.clone(),
             source: self.source,
             part: header("x-part")
                 .and_then(|part| part.parse().ok())
                 .unwrap_or(PartNumber::WHOLE),
             trace: Arc::new(TraceContext {
-                traceparent: header("traceparent"),
-                tracestate: header("tracestate"),
+                traceparent,
+                tracestate,
             }),
-        }
+        };
+        (span, delivery)
     }
 }

@@ -9,6 +9,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::call::event::Platform;
@@ -45,7 +46,8 @@ pub(crate) struct Session<'a> {
     pub(crate) ring_window: Duration,
     pub(crate) prefetch: u16,
     pub(crate) dispatcher: &'a Arc<Dispatcher>,
-    pub(crate) tracker: &'a tokio_util::task::TaskTracker,
+    pub(crate) tracker: &'a TaskTracker,
+    pub(crate) channels: &'a TaskTracker,
     pub(crate) stop: &'a CancellationToken,
     pub(crate) state: &'a watch::Sender<BrokerState>,
     pub(crate) metrics: &'a Metrics,
@@ -167,6 +169,7 @@ impl Session<'_> {
             names: Arc::new(self.topology.names().clone()),
             publisher,
             tracker: self.tracker.clone(),
+            channels: self.channels.clone(),
             stop: self.stop.clone(),
         };
         for source in [

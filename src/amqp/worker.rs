@@ -73,6 +73,7 @@ impl Plan {
         let (state, watched) = watch::channel(BrokerState::default());
         let (fatal, failed) = oneshot::channel();
         let tracker = TaskTracker::new();
+        let channels = TaskTracker::new();
         let stop = CancellationToken::new();
         let end = CancellationToken::new();
         let run = Run {
@@ -83,6 +84,7 @@ impl Plan {
             dispatcher,
             ring_window,
             tracker: tracker.clone(),
+            channels: channels.clone(),
             stop: stop.clone(),
             end: end.clone(),
             state,
@@ -92,6 +94,7 @@ impl Plan {
             state: watched,
             failed: Some(failed),
             tracker,
+            channels,
             stop,
             end,
         }
@@ -105,6 +108,7 @@ pub struct Worker {
     state: watch::Receiver<BrokerState>,
     failed: Option<oneshot::Receiver<AmqpError>>,
     tracker: TaskTracker,
+    channels: TaskTracker,
     stop: CancellationToken,
     end: CancellationToken,
 }
@@ -141,11 +145,13 @@ impl Worker {
         self.stop.cancel();
     }
 
-    /// Resolves when every message taken is settled and acknowledged, or was
-    /// left to the broker. Call [`Worker::stop_taking`] first.
+    /// Resolves when every message taken is settled and the broker knows, or
+    /// was left to the broker. Call [`Worker::stop_taking`] first.
     pub async fn drained(&self) {
         self.tracker.close();
         self.tracker.wait().await;
+        self.channels.close();
+        self.channels.wait().await;
     }
 
     /// Ends the session. What is still under way stays unacknowledged, and the
@@ -166,6 +172,7 @@ struct Run {
     dispatcher: Arc<Dispatcher>,
     ring_window: Duration,
     tracker: TaskTracker,
+    channels: TaskTracker,
     stop: CancellationToken,
     end: CancellationToken,
     state: watch::Sender<BrokerState>,
@@ -224,6 +231,7 @@ impl Run {
             prefetch: self.prefetch,
             dispatcher: &self.dispatcher,
             tracker: &self.tracker,
+            channels: &self.channels,
             stop: &self.stop,
             state: &self.state,
             metrics: &self.metrics,

@@ -25,6 +25,7 @@ pub use reference::document;
 
 use crate::amqp::AmqpError;
 use crate::config::ConfigError;
+use crate::telemetry::TelemetryError;
 
 /// Done.
 pub const DONE: u8 = 0;
@@ -132,6 +133,7 @@ fn complain(error: &anyhow::Error) -> ExitCode {
     let configuration = error.chain().any(|cause| {
         cause.is::<ConfigError>()
             || cause.is::<Usage>()
+            || cause.is::<TelemetryError>()
             || cause
                 .downcast_ref::<AmqpError>()
                 .is_some_and(AmqpError::is_configuration)

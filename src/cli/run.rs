@@ -40,11 +40,15 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
     let telemetry = Telemetry::start(config.log)?;
     let ended = if args.stdin {
         let input = BufReader::new(tokio::io::stdin());
-        run_on_lines(config, args.grace, &telemetry, input, tokio::io::stdout()).await?
+        run_on_lines(config, args.grace, &telemetry, input, tokio::io::stdout()).await
     } else {
-        run_on_broker(config, args.grace, &telemetry).await?
+        run_on_broker(config, args.grace, &telemetry).await
     };
-    Ok(match ended {
+    // Whoever asked twice does not want to wait for anything.
+    if !matches!(ended, Ok(Ended::AtOnce)) {
+        telemetry.close().await;
+    }
+    Ok(match ended? {
         Ended::Drained => DONE,
         Ended::AtOnce => FAILED,
     })

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use tracing::Instrument as _;
+
 use super::calls::RingState;
 use super::deadline::{Deadline, wall_clock};
 use super::dispatch::Dispatcher;
@@ -19,6 +21,7 @@ use crate::call::push::PushKind;
 use crate::call::secret::Secret;
 use crate::call::time::Timestamp;
 use crate::metrics::TokenLabels;
+use crate::spans;
 
 /// An event as it was taken from its queue.
 #[derive(Clone, Debug)]
@@ -242,7 +245,8 @@ impl Dispatcher {
             flight.land(result);
             return Done::Elsewhere(result);
         }
-        let (result, receipts) = work(id).await;
+        let span = spans::push(&device.app, device.platform.name(), &device.id, id);
+        let (result, receipts) = work(id).instrument(span).await;
         self.finished.insert(id, result);
         flight.land(result);
         Done::Final(result, receipts)

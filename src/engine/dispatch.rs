@@ -9,6 +9,7 @@ use futures_util::future::join_all;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::calls::Calls;
@@ -26,6 +27,7 @@ use crate::call::outcome::{Outcomes, PushResult, Receipt, ReportBody, TraceConte
 use crate::call::payload::CancelMode;
 use crate::call::secret::Secret;
 use crate::metrics::{EventLabels, Metrics};
+use crate::spans;
 
 /// The most finished pushes remembered, for messages that come twice.
 const MAX_FINISHED: u64 = 200_000;
@@ -148,11 +150,17 @@ impl Dispatcher {
         } else {
             self.check_clock(&taken);
         }
-        let verdict = if must_split(&taken.event, delivery.source) {
-            self.split(&taken, &delivery).await
-        } else {
-            self.settle_once(&taken, &delivery).await
+        let event = &taken.event;
+        let devices = event.devices().len();
+        let span = spans::event(kind.name(), &event.call_id, event.event_id, devices);
+        let handling = async {
+            if must_split(event, delivery.source) {
+                self.split(&taken, &delivery).await
+            } else {
+                self.settle_once(&taken, &delivery).await
+            }
         };
+        let verdict = handling.instrument(span).await;
         match &verdict {
             Verdict::Settled => self.count(kind.name(), "settled"),
             Verdict::Split(_) => self.count(kind.name(), "split"),

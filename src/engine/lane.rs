@@ -12,6 +12,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout_at};
+use tracing::Instrument as _;
 
 use super::history::Attempted;
 use super::job::{End, Ending, Job};
@@ -21,6 +22,7 @@ use crate::call::payload::Payload;
 use crate::call::push::{Answer, Attempt, Class, Gate, PushClient, PushKind};
 use crate::call::time::Timestamp;
 use crate::metrics::{AttemptLabels, LaneLabels, Metrics, PlatformLabel, observe};
+use crate::spans;
 
 /// The shortest wait before the same signature is tried again when the
 /// provider saw too many new ones.
@@ -237,11 +239,25 @@ impl Lane {
         let (at, started) = (job.deadline.now(), Instant::now());
         let in_flight = self.in_flight();
         let gate = Gate::default();
-        let sent = self.send(job, &payload, &gate).await;
+        let LaneLabels {
+            app,
+            platform,
+            environment,
+        } = &self.labels;
+        let span = spans::attempt(app, platform, environment);
+        let sending = self.send(job, &payload, &gate).instrument(span.clone());
+        let sent = sending.await;
         drop((in_flight, permit));
         match sent {
             Sent::Answered(answer) => {
                 course.attempts += u32::from(answer.started);
+                spans::answered(
+                    &span,
+                    answer.class.name(),
+                    answer.reason.as_deref(),
+                    answer.provider_id.as_deref(),
+                    answer.status,
+                );
                 self.note(job, &answer, at, started.elapsed());
                 Ok(answer)
             }

@@ -10,6 +10,7 @@ use super::verdict::Finding;
 use crate::call::event::{BadDevice, Device, Environment, EventKind, Platform};
 use crate::call::outcome::{PushOutcome, PushResult, Receipt, Report, ReportBody};
 use crate::metrics::{PushLabels, observe};
+use crate::spans;
 
 impl Dispatcher {
     /// Reports a device that cannot be pushed to.
@@ -76,6 +77,13 @@ impl Dispatcher {
             let age = outcome.at.since(taken.event.sent_at);
             observe(&self.metrics.event_age_seconds, platform, age);
         }
+        spans::push_ended(
+            outcome.environment.map(Environment::name),
+            outcome.result.name(),
+            outcome.reason.as_deref(),
+            outcome.attempts,
+            outcome.result == PushResult::Accepted,
+        );
         log(&outcome, trail.trace_id());
         trail.end(&outcome);
         vec![self.publish(taken, ReportBody::Push(outcome))]

@@ -240,3 +240,19 @@ async fn wrong_usage_is_status_2_and_help_is_0() {
         assert_eq!(ringpush(arguments).await.0, 0);
     }
 }
+
+/// The other build is in `tests/traces`.
+#[cfg(not(feature = "otlp"))]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_binary_that_cannot_export_traces_says_so_and_works() {
+    let offline = Offline::new().await;
+    let config = offline.config.to_str().unwrap();
+    let mut worker = Worker::command_with(
+        &["run", "--stdin", "--config", config],
+        &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")],
+    );
+    worker.logs("--features otlp").await;
+    worker.ready().await;
+    drop(worker.input.take());
+    assert_eq!(worker.exit_code().await, 0);
+}

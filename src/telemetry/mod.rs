@@ -1,13 +1,24 @@
-//! Logs: where they go, how they look, how loud they are.
+//! Logs: where they go, how they look, how loud they are. Traces: whether they
+//! go to a collector.
+
+mod collector;
+#[cfg(feature = "otlp")]
+mod otlp;
+#[cfg(not(feature = "otlp"))]
+#[path = "without_otlp.rs"]
+mod otlp;
 
 use std::io::IsTerminal;
 
 use serde::Deserialize;
-use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::filter::{FilterExt as _, LevelFilter, Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
+
+use crate::spans;
+use collector::Collector;
 
 /// `[log]`.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -47,18 +58,42 @@ pub enum LogLevel {
     Trace,
 }
 
-/// Changes the level of a running program.
-#[derive(Clone, Debug)]
+/// Logs or traces that cannot be had as they are asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// A variable of the environment that cannot be used.
+    #[error("{variable} {problem}")]
+    Variable {
+        /// Its name.
+        variable: &'static str,
+        /// What is wrong with it, and what to do.
+        problem: String,
+    },
+    /// Something in this process has set up logs already.
+    #[error(transparent)]
+    Twice(#[from] tracing_subscriber::util::TryInitError),
+}
+
+/// The logs and traces of a running program.
+#[derive(Debug)]
 pub struct Telemetry {
     filter: reload::Handle<Targets, Registry>,
+    export: Option<otlp::Export>,
 }
 
 impl Telemetry {
-    /// Sends logs to standard error from now on.
+    /// Sends logs to standard error from now on, and spans to the collector
+    /// that the environment names, if it names one. Must be called on the
+    /// runtime.
     ///
     /// # Errors
-    /// Something in this process has set up logs already.
-    pub fn start(settings: LogSettings) -> anyhow::Result<Self> {
+    /// See [`TelemetryError`].
+    pub fn start(settings: LogSettings) -> Result<Self, TelemetryError> {
+        let wanted = Collector::wanted(|name| std::env::var(name).ok());
+        let export = match &wanted {
+            Some(collector) => otlp::Export::start(collector)?,
+            None => None,
+        };
         let (filter, handle) = reload::Layer::new(targets(settings.level));
         let layer = tracing_subscriber::fmt::layer()
             .with_writer(std::io::stderr)
@@ -67,10 +102,26 @@ impl Telemetry {
             LogFormat::Text => layer.boxed(),
             LogFormat::Json => layer.json().flatten_event(true).boxed(),
         };
+        // Repeated by the exporter at every try; `otlp` says it once, with its cause.
+        let news = filter_fn(|metadata| metadata.name() != "BatchSpanProcessor.ExportError");
         tracing_subscriber::registry()
-            .with(layer.with_filter(filter))
+            .with(layer.with_filter(filter.and(news)))
+            .with(export.as_ref().map(otlp::Export::layer))
             .try_init()?;
-        Ok(Self { filter: handle })
+        if let Some(collector) = wanted {
+            otlp::announce(&collector.endpoint);
+        }
+        Ok(Self {
+            filter: handle,
+            export,
+        })
+    }
+
+    /// Sends the spans that are left.
+    pub async fn close(self) {
+        if let Some(export) = self.export {
+            export.close().await;
+        }
     }
 
     /// Shows more or less from now on.
@@ -99,6 +150,7 @@ fn targets(level: LogLevel) -> Targets {
         .with_target("gcp_auth", LevelFilter::OFF)
         .with_target("lapin", LevelFilter::OFF)
         .with_target("ringpush", own)
+        .with_target(spans::TARGET, LevelFilter::OFF)
 }
 
 #[cfg(test)]
@@ -109,6 +161,7 @@ mod tests {
     fn libraries_never_get_below_warnings() {
         let targets = targets(LogLevel::Trace);
         assert!(targets.would_enable("ringpush::engine", &tracing::Level::TRACE));
+        assert!(!targets.would_enable(spans::TARGET, &tracing::Level::ERROR));
         assert!(!targets.would_enable("h2::codec", &tracing::Level::INFO));
         assert!(targets.would_enable("hyper", &tracing::Level::WARN));
         assert!(!super::targets(LogLevel::Error).would_enable("hyper", &tracing::Level::WARN));
