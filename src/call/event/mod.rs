@@ -282,8 +282,9 @@ pub struct Device {
     pub environment: Option<EnvironmentChoice>,
     /// When the app registered the token.
     pub registered_at: Option<Timestamp>,
-    /// The ordinary (non-VoIP) token of an iOS app.
-    pub alert_token: Option<Secret>,
+    /// The ordinary (non-VoIP) token of an iOS app, or what is wrong with it:
+    /// that matters only where a push goes to it.
+    pub alert_token: Option<Result<Secret, EventError>>,
     /// The event's `data` with the device's own merged over it.
     pub data: Data,
     /// Instead of a rendered payload.
