@@ -8,6 +8,7 @@
 
 mod acks;
 mod cancels;
+mod complaint;
 mod connect;
 mod error;
 mod forward;
@@ -16,6 +17,7 @@ mod ledger;
 pub mod producer;
 mod proof;
 mod publisher;
+mod repair;
 mod reports;
 mod session;
 mod settings;

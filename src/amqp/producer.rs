@@ -163,7 +163,7 @@ impl Producer {
             key: summary.key.to_owned(),
             mandatory: true,
             properties: properties(&id, call_id, trace).with_type(kind.into()),
-            body,
+            body: body.into(),
         });
         Ok(summary)
     }

@@ -111,6 +111,11 @@ impl Topology {
         self.cancels
     }
 
+    /// Whether what is missing may be created.
+    pub(crate) const fn declares(&self) -> bool {
+        self.declare
+    }
+
     /// Makes sure that everything is there, on a channel of its own: a refused
     /// declaration ends its channel.
     pub(crate) async fn ensure(&self, connection: &Connection) -> Result<(), AmqpError> {
