@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{StreamExt, TryFutureExt};
 use futures_util::future::BoxFuture;
+use futures_util::{StreamExt, TryFutureExt};
 use lapin::message::Delivery;
 use lapin::options::{BasicQosOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;

@@ -173,9 +173,8 @@ impl ConfirmChannel {
             Ok(confirmation) => confirmation,
             Err(error) => {
                 // An exchange that is gone is declared again by the next session.
-                self.failure.get_or_insert_with(|| {
-                    AmqpError::of_operation("publishing", &error).passing()
-                });
+                self.failure
+                    .get_or_insert_with(|| AmqpError::of_operation("publishing", &error).passing());
                 return;
             }
         };

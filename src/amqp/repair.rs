@@ -99,7 +99,10 @@ async fn repair(
         topology.ensure(connection).await.err()
     } else {
         Some(AmqpError::Missing {
-            what: format!("a queue for exchange {:?}, key {:?},", lost.exchange, lost.key),
+            what: format!(
+                "a queue for exchange {:?}, key {:?},",
+                lost.exchange, lost.key
+            ),
             reason: "a message was returned".to_owned(),
         })
     };

@@ -1,15 +1,15 @@
 //! What is declared, and what is said when it cannot be.
 
-use lapin::ExchangeKind;
 use lapin::BasicProperties;
+use lapin::ExchangeKind;
 use lapin::options::{
     ExchangeDeclareOptions, ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
+use ringpush::amqp::{AmqpError, CancelSource, Settings, count};
 use ringpush::call::event::Platform;
 use ringpush::call::outcome::Outcomes as _;
 use tokio::time::timeout;
-use ringpush::amqp::{AmqpError, CancelSource, Settings, count};
 
 use crate::rig::{Eye, PATIENCE, Rig, fatal, header, settings, token_report};
 use crate::support::broker::Broker;

@@ -187,10 +187,7 @@ fn read_device(
 }
 
 /// A ring never goes to this token, so a bad one must not stop it.
-fn read_alert_token(
-    fields: &Fields<'_>,
-    platform: Platform,
-) -> Option<Result<Secret, EventError>> {
+fn read_alert_token(fields: &Fields<'_>, platform: Platform) -> Option<Result<Secret, EventError>> {
     match fields.text(ALERT_TOKEN) {
         Ok(token) => token.map(|token| usable(fields, ALERT_TOKEN, token, platform)),
         Err(error) => Some(Err(error)),

@@ -149,9 +149,16 @@ fn an_alert_token_that_no_value_can_hold_leaves_the_device_alone() {
     let device = event.devices()[0].device.as_ref().unwrap();
     let (reason, detail) = device.background_token().unwrap_err();
     assert_eq!(reason, "invalid_alert_token");
-    assert!(detail.starts_with("devices[0].alert_token: is nested"), "{detail}");
+    assert!(
+        detail.starts_with("devices[0].alert_token: is nested"),
+        "{detail}"
+    );
     // Beside another field that is unreadable it does not hide that one.
-    let body = body.replacen(r#""alert_token":1e999"#, r#""alert_token":1e999,"data":1e999"#, 1);
+    let body = body.replacen(
+        r#""alert_token":1e999"#,
+        r#""alert_token":1e999,"data":1e999"#,
+        1,
+    );
     let event = Event::decode(body.as_bytes(), LIMITS).unwrap();
     let bad = event.devices()[0].device.as_ref().unwrap_err();
     assert_eq!(bad.error.path, "devices[0].data");

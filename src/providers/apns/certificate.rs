@@ -101,8 +101,7 @@ fn from_pem(pem: &[u8]) -> Result<Identity, CertificateError> {
 fn from_p12(der: &[u8], password: Option<&str>) -> Result<Identity, CertificateError> {
     let archive = Pkcs12Archive::from_pkcs12(der, password.unwrap_or_default())
         .map_err(|error| p12_error(error, password.is_some()))?;
-    let certificates: Vec<P12Certificate> =
-        archive.certs.into_iter().map(|bag| bag.cert).collect();
+    let certificates: Vec<P12Certificate> = archive.certs.into_iter().map(|bag| bag.cert).collect();
     if archive.keys.is_empty() {
         return Err(CertificateError::NoKey);
     }
