@@ -24,7 +24,8 @@ use super::complaint::Complaint;
 use super::ledger::Fate;
 use super::publisher::{ConfirmChannel, Message};
 use super::reports::properties;
-use super::topology::{Topology, bounded, consume_options, open, short, table, text};
+use super::topology::Topology;
+use super::wire::{bounded, consume_options, open, short, table, text};
 use super::{AmqpError, CancelSource};
 
 /// Cancels delivered and not yet acknowledged, at most. A stream is read only

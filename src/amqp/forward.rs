@@ -8,7 +8,8 @@ use lapin::types::{FieldTable, ShortString};
 use crate::call::event::Part;
 
 use super::publisher::Message;
-use super::topology::{Names, text};
+use super::topology::Names;
+use super::wire::text;
 
 /// What was taken from a queue.
 #[derive(Clone, Debug)]
@@ -109,7 +110,7 @@ fn rebuilt(original: &BasicProperties, headers: FieldTable) -> BasicProperties {
 mod tests {
     use lapin::types::AMQPValue;
 
-    use super::super::topology::text_of;
+    use super::super::wire::text_of;
     use super::*;
     use crate::call::event::{PartNumber, Platform};
 

@@ -24,7 +24,8 @@ use super::acks::{Acks, Word};
 use super::forward::{Original, dead_letter, part_message};
 use super::publisher::{Message, PublishError, Publisher, pause};
 use super::repair::{Lost, Repairs};
-use super::topology::{Names, bounded, consume_options, open, short, text_of};
+use super::topology::Names;
+use super::wire::{bounded, consume_options, open, short, text_of};
 
 /// What every intake of a session needs.
 #[derive(Clone)]

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use lapin::BasicProperties;
 use tokio::time::Instant;
 
-use super::topology::text_of;
+use super::wire::text_of;
 
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,7 +148,7 @@ impl Ledger {
 mod tests {
     use lapin::types::FieldTable;
 
-    use super::super::topology::text;
+    use super::super::wire::text;
     use super::*;
 
     fn mark(id: &str) -> Mark {

@@ -17,12 +17,14 @@ mod ledger;
 pub mod producer;
 mod proof;
 mod publisher;
+pub mod reader;
 mod repair;
 mod reports;
 mod session;
 mod settings;
 mod settle;
 mod topology;
+mod wire;
 mod worker;
 
 pub use connect::Connector;

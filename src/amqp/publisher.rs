@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::AmqpError;
 use super::ledger::{Fate, Ledger, Mark};
-use super::topology::{bounded, open, short};
+use super::wire::{bounded, open, short};
 
 /// Bound on any single operation on the broker.
 pub(crate) const OPERATION_TIMEOUT: Duration = Duration::from_secs(5);

@@ -22,7 +22,7 @@ use super::ledger::Fate;
 use super::publisher::{ConfirmChannel, Message, WINDOW};
 use super::repair::{Lost, Repairs};
 use super::settle::Line;
-use super::topology::{short, table, text};
+use super::wire::{short, table, text};
 
 /// How long a report that was refused or returned waits for its next attempt.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
