@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use p12_keystore::{KeyStore, KeyStoreEntry, PrivateKey, PrivateKeyChain};
+use p12_keystore::{KeyStore, KeyStoreEntry, PrivateKeyChain};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DnType,
     ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
@@ -113,9 +113,7 @@ fn client_params(bundle_id: &str) -> Result<CertificateParams, Error> {
 fn p12(certificate: &CertificateDer<'_>, key: &KeyPair, password: &str) -> Result<Vec<u8>, Error> {
     let certificate = p12_keystore::Certificate::from_der(certificate)
         .map_err(|_| Error::Key("the client certificate does not fit a .p12"))?;
-    let key = PrivateKey::from_der(&key.serialize_der())
-        .map_err(|_| Error::Key("the client's key does not fit a .p12"))?;
-    let chain = PrivateKeyChain::new(&[1][..], key, [certificate]);
+    let chain = PrivateKeyChain::new(key.serialize_der(), [1], [certificate]);
     let mut store = KeyStore::new();
     store.add_entry("apns", KeyStoreEntry::PrivateKeyChain(chain));
     store
@@ -176,8 +174,6 @@ pub(super) fn auth_key() -> Result<(String, Vec<u8>), Error> {
 
 #[cfg(test)]
 mod tests {
-    use p12_keystore::Pkcs12ImportPolicy;
-
     use super::*;
     use std::net::Ipv4Addr;
 
@@ -186,17 +182,11 @@ mod tests {
     #[test]
     fn the_client_certificate_carries_its_topics() {
         let made = Certificates::generate(Ipv4Addr::LOCALHOST.into(), "com.example.calls").unwrap();
-        let store = KeyStore::from_pkcs12(
-            &made.client_p12,
-            &made.p12_password,
-            Pkcs12ImportPolicy::Strict,
-        )
-        .unwrap();
+        let store = KeyStore::from_pkcs12(&made.client_p12, &made.p12_password).unwrap();
         let (_, chain) = store.private_key_chain().unwrap();
-        let topics = topics_of(chain.certs()[0].as_der());
+        let topics = topics_of(chain.chain()[0].as_der());
         assert_eq!(topics, ["com.example.calls", "com.example.calls.voip"]);
-        let wrong = KeyStore::from_pkcs12(&made.client_p12, "wrong", Pkcs12ImportPolicy::Strict);
-        assert!(wrong.is_err());
+        assert!(KeyStore::from_pkcs12(&made.client_p12, "wrong").is_err());
     }
 
     /// A certificate of somebody else stands for nothing.

@@ -1,6 +1,6 @@
 //! Certificates from `.p12` and PEM files.
 
-use p12_keystore::{Certificate as P12Certificate, Pkcs12Archive};
+use p12_keystore::KeyStore;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -21,12 +21,6 @@ pub enum CertificateError {
          or export both as .p12 from Keychain Access"
     )]
     NoKey,
-    /// A key of another certificate.
-    #[error(
-        "its private key belongs to none of its certificates; export the certificate in Keychain \
-         Access together with the key that is listed below it"
-    )]
-    NoPair,
     /// A key that is encrypted.
     #[error("its private key is encrypted; decrypt it (openssl pkey), or use the .p12")]
     EncryptedKey,
@@ -53,9 +47,8 @@ pub enum CertificateError {
     NotYetValid(Timestamp),
 }
 
-/// Reads a `.p12` (PBES2, or the 3DES and RC2-40 of older exports; whatever
-/// attributes it has) or a PEM that holds the certificate, its chain and its
-/// key.
+/// Reads a `.p12` (PBES2, or the 3DES and RC2-40 of older exports) or a PEM
+/// that holds the certificate, its chain and its key.
 ///
 /// # Errors
 ///
@@ -99,61 +92,15 @@ fn from_pem(pem: &[u8]) -> Result<Identity, CertificateError> {
 }
 
 fn from_p12(der: &[u8], password: Option<&str>) -> Result<Identity, CertificateError> {
-    let archive = Pkcs12Archive::from_pkcs12(der, password.unwrap_or_default())
+    let store = KeyStore::from_pkcs12(der, password.unwrap_or_default())
         .map_err(|error| p12_error(error, password.is_some()))?;
-    let certificates: Vec<P12Certificate> = archive.certs.into_iter().map(|bag| bag.cert).collect();
-    if archive.keys.is_empty() {
-        return Err(CertificateError::NoKey);
-    }
-    if certificates.is_empty() {
-        return Err(CertificateError::NoCertificate);
-    }
-    // What belongs together is seen from the keys themselves: the attributes
-    // that say it (localKeyID) are often not there.
-    let pair = archive.keys.iter().find_map(|bag| {
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(bag.key.as_der().to_vec()));
-        let leaf = newest_of_key(&certificates, &key)?;
-        Some((leaf, key))
-    });
-    let (leaf, key) = pair.ok_or(CertificateError::NoPair)?;
-    let chain = chain_of(leaf, &certificates)
-        .into_iter()
-        .map(|certificate| CertificateDer::from(certificate.as_der().to_vec()))
-        .collect();
-    Ok((chain, key))
-}
-
-/// The certificate of this key; a renewed one rather than the one before.
-fn newest_of_key<'a>(
-    certificates: &'a [P12Certificate],
-    key: &PrivateKeyDer<'_>,
-) -> Option<&'a P12Certificate> {
-    let key = rustls::crypto::ring::sign::any_supported_type(key).ok()?;
-    let public = key.public_key()?;
-    let of_key = certificates.iter().filter_map(|certificate| {
-        let (_, parsed) = X509Certificate::from_der(certificate.as_der()).ok()?;
-        let until = parsed.validity().not_after.timestamp();
-        (parsed.public_key().raw == &public[..]).then_some((until, certificate))
-    });
-    of_key.max_by_key(|(until, _)| *until).map(|(_, leaf)| leaf)
-}
-
-/// The certificate and its issuers, as far as they are there.
-fn chain_of<'a>(
-    leaf: &'a P12Certificate,
-    certificates: &'a [P12Certificate],
-) -> Vec<&'a P12Certificate> {
-    let mut chain = vec![leaf];
-    let mut last = leaf;
-    while last.issuer() != last.subject()
-        && let Some(issuer) = certificates
-            .iter()
-            .find(|other| other.subject() == last.issuer() && !chain.contains(other))
-    {
-        chain.push(issuer);
-        last = issuer;
-    }
-    chain
+    let (_, pair) = store.private_key_chain().ok_or(CertificateError::NoKey)?;
+    let chain = pair.chain();
+    let chain = chain
+        .iter()
+        .map(|c| CertificateDer::from(c.as_der().to_vec()));
+    let key = PrivatePkcs8KeyDer::from(pair.key().to_vec());
+    Ok((chain.collect(), key.into()))
 }
 
 fn p12_error(error: p12_keystore::error::Error, had_password: bool) -> CertificateError {
