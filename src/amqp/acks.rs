@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::AmqpError;
-use super::topology::bounded;
+use super::wire::bounded;
 
 /// Acknowledgements under way, at most. Awaiting them one by one costs more
 /// than all the rest.

@@ -8,7 +8,8 @@ use lapin::types::{FieldTable, ShortString};
 use crate::call::event::Part;
 
 use super::publisher::Message;
-use super::topology::{Names, text};
+use super::topology::Names;
+use super::wire::text;
 
 /// What was taken from a queue.
 #[derive(Clone, Debug)]
@@ -31,7 +32,7 @@ pub(crate) fn dead_letter(original: &Original, names: &Names, error: &str, queue
         key: String::new(),
         mandatory: true,
         properties: rebuilt(&original.properties, headers),
-        body: original.body.to_vec(),
+        body: original.body.clone(),
     }
 }
 
@@ -48,7 +49,7 @@ pub(crate) fn part_message(original: &Original, names: &Names, part: Part) -> Me
         key: names.queue_of(part.platform).to_owned(),
         mandatory: true,
         properties,
-        body: part.body,
+        body: part.body.into(),
     }
 }
 
@@ -109,7 +110,7 @@ fn rebuilt(original: &BasicProperties, headers: FieldTable) -> BasicProperties {
 mod tests {
     use lapin::types::AMQPValue;
 
-    use super::super::topology::text_of;
+    use super::super::wire::text_of;
     use super::*;
     use crate::call::event::{PartNumber, Platform};
 
@@ -142,7 +143,7 @@ mod tests {
     fn a_dead_letter_keeps_everything_and_never_expires() {
         let letter = dead_letter(&original(), &Names::new("p"), "v: must be 1", "p.ios");
         assert_eq!((&*letter.exchange, &*letter.key), ("p.dead", ""));
-        assert_eq!(letter.body, b"{}");
+        assert_eq!(&letter.body[..], b"{}");
         let properties = &letter.properties;
         assert_eq!(properties.message_id(), &Some("m".into()));
         assert_eq!(properties.correlation_id(), &Some("c".into()));

@@ -10,6 +10,8 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::trust::{self, TrustError};
+
 /// A certificate chain, the leaf first, and its key: what a client shows.
 pub type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
@@ -30,18 +32,16 @@ pub enum TlsError {
     /// The CA file's bytes are not certificates.
     #[error("`ca_file` holds no usable certificate ({0}); it must be PEM (BEGIN CERTIFICATE)")]
     NotCertificates(String),
-    /// The system has no roots.
-    #[error(
-        "the system has no trusted root certificates{0}; install ca-certificates, or set `ca_file`"
-    )]
-    NoSystemRoots(String),
+    /// The system trusts nobody.
+    #[error(transparent)]
+    Untrusting(#[from] TrustError),
     /// rustls refuses the roots, the client certificate or its key.
     #[error("TLS set-up: {0}")]
     Refused(String),
 }
 
 /// The roots to trust: those in `ca_pem`, and no others, if it is given; else
-/// the system's (`SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured).
+/// the system's ([`trust`]).
 ///
 /// # Errors
 ///
@@ -85,16 +85,10 @@ fn own_roots(pem: &[u8]) -> Result<RootCertStore, TlsError> {
 }
 
 fn system_roots() -> Result<RootCertStore, TlsError> {
-    let found = rustls_native_certs::load_native_certs();
     let mut store = RootCertStore::empty();
-    store.add_parsable_certificates(found.certs);
+    store.add_parsable_certificates(trust::roots()?);
     if store.is_empty() {
-        let why = found
-            .errors
-            .first()
-            .map(|error| format!(" ({error})"))
-            .unwrap_or_default();
-        return Err(TlsError::NoSystemRoots(why));
+        return Err(TrustError::NoRoots(String::new()).into());
     }
     Ok(store)
 }

@@ -23,7 +23,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::TelemetryError;
 use super::collector::Collector;
-use crate::spans;
+use crate::{spans, trust};
 
 /// At most one line about a collector that takes nothing in this time.
 const REMINDER: Duration = Duration::from_secs(60);
@@ -132,7 +132,13 @@ fn http_client(asked_by: &'static str) -> Result<reqwest::Client, TelemetryError
         .into_iter()
         .find_map(|name| Some((name, std::env::var_os(name).filter(|v| !v.is_empty())?)));
     let fault = |variable, problem: String| TelemetryError::Variable { variable, problem };
-    let mut builder = reqwest::Client::builder().timeout(timeout());
+    let hidden = trust::hidden().map_err(|error| fault("SSL_CERT_FILE", error.to_string()))?;
+    let hidden = hidden
+        .iter()
+        .filter_map(|root| reqwest::Certificate::from_der(root).ok());
+    let mut builder = reqwest::Client::builder()
+        .timeout(timeout())
+        .tls_certs_merge(hidden);
     if let Some((name, file)) = file {
         let shown = file.to_string_lossy();
         let pem = std::fs::read(&file)
