@@ -114,7 +114,7 @@ async fn until_eof(wanted: bool) {
         // An input that cannot be read any more has ended as well.
         let _ = tokio::io::copy(&mut input, &mut tokio::io::sink()).await;
     } else {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -216,14 +216,20 @@ mod tests {
             (0.0, 0.0, 2),
             (1.0, 1.0, 5),
             (498.0, 600.0, 4),
-            (500.0, 500.0, 5),
+            (500.0, 600.0, 4),
             (501.0, 600.0, 4),
             (12_345.0, 15_000.0, 4),
         ] {
             let scale = Linear::to(most, 4.0);
-            assert!(most == 0.0 || (scale.top - top).abs() < 1e-6, "{most}: {scale:?}");
+            assert!(
+                most == 0.0 || (scale.top - top).abs() < 1e-6,
+                "{most}: {scale:?}"
+            );
             assert!(scale.marks(|v| v.to_string()).len() <= 5, "{most}");
-            assert!(most == 0.0 || scale.marks(|v| v.to_string()).len() == marks, "{most} {scale:?}");
+            assert!(
+                most == 0.0 || scale.marks(|v| v.to_string()).len() == marks,
+                "{most} {scale:?}"
+            );
         }
         let scale = Linear::to(500.0, 4.0);
         assert!((scale.y(250.0) - 500.0).abs() < 1e-9 && scale.y(900.0).abs() < 1e-9);

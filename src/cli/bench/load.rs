@@ -269,7 +269,8 @@ mod tests {
             for number in [1, 10, 1_000, 10_000_000] {
                 let at = due(number, rate);
                 assert_eq!(due_by(rate, at), number, "{number} at {rate}");
-                assert_eq!(due_by(rate, at + Duration::from_nanos(100)), number + 1);
+                let later = at + Duration::from_secs_f64(0.5 / rate);
+                assert_eq!(due_by(rate, later), number + 1);
             }
         }
         assert_eq!(due(0, 5.0), Duration::ZERO);

@@ -26,6 +26,7 @@ use super::screen::Screen;
 use super::{DONE, FAILED, Usage};
 use crate::app::App;
 use crate::call::event::Platform;
+use crate::call::outcome::Outcomes;
 use crate::metrics::Metrics;
 use crate::shutdown::{Request, Signals};
 
@@ -56,14 +57,12 @@ const IN_FLIGHT: (u32, u32) = (64, 2_000);
 /// with 1 if rings stayed behind, if nothing was accepted, or if pushes failed
 /// without a --script to make them, and with 2 for wrong usage or configuration.
 #[derive(Debug, Clone, clap::Args)]
-#[command(
-    after_help = "Examples:\n  ringpush bench\n  \
+#[command(after_help = "Examples:\n  ringpush bench\n  \
                         ringpush bench --rate 500 --duration 1m --report bench.html\n  \
                         ringpush bench --in-flight 200 --platform ios --latency 40ms\n  \
                         ringpush bench --rate 200 --script faults.toml\n  \
                         ringpush bench --gateway https://127.0.0.1:8443 --gateway-ca ca.pem --json\n  \
-                        ringpush bench --config staging.toml --app com.example.calls --count 10000"
-)]
+                        ringpush bench --config staging.toml --app com.example.calls --count 10000")]
 pub struct Args {
     /// A configuration whose gateways and keys are used. Apple's and Google's own
     /// are refused. Without it a simulator is started.
@@ -212,54 +211,17 @@ impl Args {
 /// ring is broken, or nothing can be written where it should.
 pub async fn run(args: Args) -> anyhow::Result<u8> {
     args.check()?;
-    let paper = match args.no_report {
-        true => None,
-        false => Some(Paper::at(&args.report)?),
+    let paper = if args.no_report {
+        None
+    } else {
+        Some(Paper::at(&args.report)?)
     };
     let target = Target::find(&args).await?;
-    let rings = Rings::new(&target, &args)?;
-    let recorder = Arc::new(Recorder::new(args.warm_up)?);
-    let app = App::new(
-        target.config.clone(),
-        Arc::clone(&recorder) as _,
-        Metrics::default(),
-    )?;
-    app.warm().await;
-    let stop = CancellationToken::new();
-    let signals = tokio::spawn(stop_on_signal(Signals::listen()?, stop.clone()));
-    let (pace, until) = (args.pace(), args.until());
-    let mut meter = Meter::new(target.simulator_pid());
-    recorder.start(Instant::now());
-    let load = Load::new(
-        Arc::clone(&app),
-        rings,
-        Arc::clone(&recorder),
-        (pace, until),
-        stop,
-    );
-    let sent = {
-        let driving = load.drive();
-        let watching = progress::watch(&args, &app, &recorder, &mut meter);
-        tokio::pin!(driving);
-        tokio::select! {
-            sent = &mut driving => sent?,
-            never = watching => match never {},
-        }
-    };
-    meter.end();
-    recorder.sample(app.dispatcher().history());
-    signals.abort();
-    let run = Run {
-        args: &args,
-        target: &target,
-        tally: &recorder.take(),
-        sent,
-        cost: meter.cost(),
-        hindrances: hindrances(&app),
-    };
-    let summary = Summary::of(&run);
+    let run = measure(&args, &target).await?;
+    let summary = Summary::of(&args, &target, &run);
+    target.close().await;
     let written = paper.map(|paper| {
-        let page = report::page(&summary, run.tally)?;
+        let page = report::page(&summary, &run.tally)?;
         paper.write(page.as_bytes())
     });
     // The numbers are not lost with a disk that is full.
@@ -269,12 +231,40 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
     };
     let summary = summary.written_to(written);
     summary.show(&mut Screen::stdout(), args.json)?;
-    let _ = tokio::time::timeout(FAREWELL, app.close()).await;
-    target.close().await;
     if let Some(problem) = problem {
         return Err(problem.context("the report was not written"));
     }
     Ok(if summary.good() { DONE } else { FAILED })
+}
+
+/// Sends the load and watches it.
+async fn measure(args: &Args, target: &Target) -> anyhow::Result<Run> {
+    let rings = Rings::new(target, args)?;
+    let recorder = Arc::new(Recorder::new(args.warm_up)?);
+    let reports = Arc::clone(&recorder) as Arc<dyn Outcomes>;
+    let app = App::new(target.config.clone(), reports, Metrics::default())?;
+    app.warm().await;
+    let stop = CancellationToken::new();
+    let signals = tokio::spawn(stop_on_signal(Signals::listen()?, stop.clone()));
+    let mut meter = Meter::new(target.simulator_pid());
+    recorder.start(Instant::now());
+    let how = (args.pace(), args.until());
+    let load = Load::new(Arc::clone(&app), rings, Arc::clone(&recorder), how, stop);
+    let sent = tokio::select! {
+        sent = load.drive() => sent?,
+        never = progress::watch(args, &app, &recorder, &mut meter) => match never {},
+    };
+    meter.end();
+    recorder.sample(app.dispatcher().history());
+    signals.abort();
+    let run = Run {
+        tally: recorder.take(),
+        sent,
+        cost: meter.cost(),
+        hindrances: hindrances(&app),
+    };
+    let _ = tokio::time::timeout(FAREWELL, app.close()).await;
+    Ok(run)
 }
 
 /// Why lanes could not send a push now.
@@ -282,7 +272,10 @@ fn hindrances(app: &App) -> Vec<String> {
     let routes = app.dispatcher().routes();
     let said = routes.all().filter_map(|route| {
         let platform = route.lane.labels().platform;
-        route.lane.hindrance().map(|why| format!("{platform}: {why}"))
+        route
+            .lane
+            .hindrance()
+            .map(|why| format!("{platform}: {why}"))
     });
     said.collect::<BTreeSet<_>>().into_iter().collect()
 }

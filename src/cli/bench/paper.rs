@@ -86,7 +86,10 @@ mod tests {
             assert!(error.contains("--report") && error.contains("--no-report"));
         }
         // Not replaced by a file of that name.
-        Paper::at(Path::new("/dev/null")).unwrap().write(b"x").unwrap();
+        Paper::at(Path::new("/dev/null"))
+            .unwrap()
+            .write(b"x")
+            .unwrap();
         assert!(!fs::metadata("/dev/null").unwrap().is_file());
     }
 }

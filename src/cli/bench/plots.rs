@@ -23,9 +23,14 @@ const BARS: usize = 56;
 /// Points of a line of percentiles.
 const POINTS: u32 = 160;
 
+/// Columns of a picture over time: not more, and not fewer for want of pushes.
+const COLUMNS: (usize, usize) = (120, 20);
+/// Pushes in a column on average; of fewer a percentile says nothing.
+const IN_COLUMN: u64 = 120;
+
 /// The columns of the pictures over time.
-struct Columns<'a> {
-    steps: &'a [Step],
+struct Columns {
+    steps: Vec<Step>,
     /// Seconds of a step.
     width: f64,
     /// Seconds of the last one, which may not be over; not less than half.
@@ -33,9 +38,11 @@ struct Columns<'a> {
 }
 
 #[allow(clippy::cast_precision_loss)] // at most some hundred
-impl<'a> Columns<'a> {
-    fn of(series: &'a Series, end: Duration) -> Self {
-        let (steps, width) = (series.steps(), series.width().as_secs_f64());
+impl Columns {
+    fn of(series: &Series, end: Duration) -> Self {
+        let many = together(series.steps());
+        let steps = series.merged(many);
+        let width = series.width().as_secs_f64() * many as f64;
         let before = steps.len().saturating_sub(1) as f64 * width;
         let last = (end.as_secs_f64() - before).clamp(width / 2.0, width);
         Self { steps, width, last }
@@ -81,6 +88,19 @@ impl<'a> Columns<'a> {
         });
         tips(&marks.collect::<Vec<_>>())
     }
+}
+
+/// How many steps make a column.
+fn together(steps: &[Step]) -> usize {
+    let pushes: u64 = steps.iter().map(|step| step.accepted() + step.failed).sum();
+    let enough = usize::try_from(pushes / IN_COLUMN).unwrap_or(usize::MAX);
+    let columns = enough.clamp(COLUMNS.1, COLUMNS.0);
+    // Ones that divide seconds.
+    let least = steps.len().div_ceil(columns);
+    let nice = [1, 2, 5, 10, 20, 50, 100];
+    nice.into_iter()
+        .find(|many| *many >= least)
+        .unwrap_or(least)
 }
 
 /// Pushes a second over time, against what was due.
@@ -185,7 +205,7 @@ pub(super) fn heat(tally: &Tally, platform: Platform, scale: Logarithmic) -> Opt
             Platform::Android => "Android: due to accepted",
             Platform::Ios | Platform::Unknown => "iOS: due to accepted",
         },
-        note: "the darker, the more pushes".to_owned(),
+        note: "darker: more pushes".to_owned(),
         shape: "tall",
         rows: scale.marks(),
         columns: columns.marks(),
@@ -206,9 +226,9 @@ pub(super) fn heat(tally: &Tally, platform: Platform, scale: Logarithmic) -> Opt
 /// The cells of a heat map: a path for each shade.
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
 #[allow(clippy::cast_sign_loss)] // rows and shades
-fn cells(columns: &Columns<'_>, platform: Platform, scale: Logarithmic, kind: &str) -> Vec<Path> {
+fn cells(columns: &Columns, platform: Platform, scale: Logarithmic, kind: &str) -> Vec<Path> {
     let mut counts = vec![[0_u64; ROWS]; columns.steps.len()];
-    for (column, step) in counts.iter_mut().zip(columns.steps) {
+    for (column, step) in counts.iter_mut().zip(&columns.steps) {
         for value in step.took[place(platform)].iter_recorded() {
             let row = (scale.share(value.value_iterated_to()) * ROWS as f64) as usize;
             column[row.min(ROWS - 1)] += value.count_since_last_iteration();
@@ -259,8 +279,15 @@ pub(super) fn percentiles(tally: &Tally, scale: Logarithmic) -> Plot {
     if tally.sides.iter().any(|side| !side.attempt.is_empty()) {
         legend.push(key("attempt", "one attempt at the provider"));
     }
-    let shares: [(f64, &str); 4] = [(0.5, "50 %"), (0.9, "90 %"), (0.99, "99 %"), (0.999, "99.9 %")];
-    let shares = shares.into_iter().chain([(0.9999, "99.99 %"), (0.99999, "99.999 %")]);
+    let shares: [(f64, &str); 4] = [
+        (0.5, "50 %"),
+        (0.9, "90 %"),
+        (0.99, "99 %"),
+        (0.999, "99.9 %"),
+    ];
+    let shares = shares
+        .into_iter()
+        .chain([(0.9999, "99.99 %"), (0.99999, "99.999 %")]);
     let marks = shares.map(|(share, text)| Mark {
         at: round(-(1.0 - share).log10() / nines * 100.0),
         text: text.to_owned(),

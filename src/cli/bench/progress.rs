@@ -95,7 +95,12 @@ fn line(args: &Args, before: &Now, now: &Now) -> String {
     }
     let ended = (now.accepted + now.failed).saturating_sub(before.accepted + before.failed);
     #[allow(clippy::cast_precision_loss)] // of a quarter of a second
-    let rate = ended as f64 / (now.elapsed - before.elapsed).as_secs_f64().max(1e-3);
+    let rate = ended as f64
+        / now
+            .elapsed
+            .saturating_sub(before.elapsed)
+            .as_secs_f64()
+            .max(1e-3);
     let mut line = format!("{rate:.0}/s  {} under way", now.under_way);
     if now.accepted > 0 {
         let (half, nearly_all) = (millis(now.half), millis(now.nearly_all));
@@ -159,7 +164,10 @@ mod tests {
         };
         let args = args(&[]);
         let line = line(&args, &before, &now);
-        assert_eq!(line, "500/s  5 under way  p50 0.85 ms  p99 12.0 ms  10 failed");
+        assert_eq!(
+            line,
+            "500/s  5 under way  p50 0.85 ms  p99 12.0 ms  10 failed"
+        );
         assert!(super::line(&args, &before, &Now::default()).starts_with("warming up"));
     }
 }

@@ -133,7 +133,10 @@ impl Tally {
 
     /// Pushes that ended so.
     pub(super) fn count(&self, wanted: impl Fn(PushResult) -> bool) -> u64 {
-        let hits = self.ends.iter().filter(|((_, result, _), _)| wanted(*result));
+        let hits = self
+            .ends
+            .iter()
+            .filter(|((_, result, _), _)| wanted(*result));
         hits.map(|(_, count)| count).sum()
     }
 
@@ -309,7 +312,7 @@ mod tests {
     #[test]
     fn the_warm_up_is_in_no_number_and_what_is_counted_adds_up() {
         let recorder = Recorder::new(Duration::from_secs(1)).unwrap();
-        recorder.start(Instant::now() - Duration::from_secs(3));
+        recorder.start(Instant::now().checked_sub(Duration::from_secs(3)).unwrap());
         let (early, late) = (Duration::from_millis(900), Duration::from_millis(1_500));
         for due in [early, late, late] {
             recorder.begin(due, 2);

@@ -116,7 +116,10 @@ fn command(arguments: impl Iterator<Item = String>) -> String {
 fn tiles(summary: &Summary) -> Vec<Tile> {
     let settings = &summary.settings;
     let pace = match settings.rate {
-        Some(rate) => format!("{} were due", count_of(rate * f64::from(settings.devices))),
+        Some(rate) => format!(
+            "{}/s were due",
+            count_of(rate * f64::from(settings.devices))
+        ),
         None => format!("{} rings under way at a time", settings.in_flight),
     };
     let all = summary.latency.all;
@@ -128,7 +131,7 @@ fn tiles(summary: &Summary) -> Vec<Tile> {
             tone: if summary.behind > 0 { "warn" } else { "good" },
             big: count_of(summary.rate),
             unit: "/s",
-            more: format!("{pace}, for {:.1} s", summary.seconds),
+            more: format!("{pace}; {:.1} s", summary.seconds),
         },
         Tile {
             name: "Half were accepted within",
@@ -227,7 +230,11 @@ fn groups(summary: &Summary, tally: &Tally) -> Vec<Group> {
 fn rows(summary: &Summary) -> Vec<Row> {
     let rows: [(&str, &str, Option<Times>); 5] = [
         ("ios", "iOS, due to accepted", summary.latency.ios),
-        ("android", "Android, due to accepted", summary.latency.android),
+        (
+            "android",
+            "Android, due to accepted",
+            summary.latency.android,
+        ),
         ("ios", "iOS, one attempt", summary.attempt.ios),
         ("android", "Android, one attempt", summary.attempt.android),
         ("idle", "due to given to the worker", summary.late),
@@ -254,7 +261,11 @@ fn ends(summary: &Summary) -> Vec<EndRow> {
             "android" => "Android",
             _ => "–",
         },
-        tone: if end.result == "accepted" { "good" } else { "bad" },
+        tone: if end.result == "accepted" {
+            "good"
+        } else {
+            "bad"
+        },
         result: end.result.replace('_', " "),
         reason: end.reason.clone().unwrap_or_default(),
         count: count_of_whole(end.count),
@@ -267,13 +278,23 @@ fn ends(summary: &Summary) -> Vec<EndRow> {
 fn facts(summary: &Summary) -> Vec<(&'static str, String)> {
     let settings = &summary.settings;
     let mut facts = vec![("Target", summary.target.what.to_owned())];
-    let urls = [("iOS to", &summary.target.ios), ("Android to", &summary.target.android)];
-    facts.extend(urls.into_iter().filter_map(|(name, url)| Some((name, url.clone()?))));
+    let urls = [
+        ("iOS to", &summary.target.ios),
+        ("Android to", &summary.target.android),
+    ];
+    facts.extend(
+        urls.into_iter()
+            .filter_map(|(name, url)| Some((name, url.clone()?))),
+    );
     facts.push(("Load", load(summary)));
     facts.push(("Rings", rings(summary)));
     if settings.latency.is_some() || settings.script {
-        let latency = settings.latency.map(|ms| format!("answers after {} ms", digits(ms)));
-        let script = settings.script.then(|| "plays a script of faults".to_owned());
+        let latency = settings
+            .latency
+            .map(|ms| format!("answers after {} ms", digits(ms)));
+        let script = settings
+            .script
+            .then(|| "plays a script of faults".to_owned());
         let both = latency.into_iter().chain(script).collect::<Vec<_>>();
         facts.push(("Simulator", both.join(", ")));
     }
@@ -345,8 +366,15 @@ mod tests {
 
     #[test]
     fn the_command_is_shown_without_folders() {
-        let words = ["/usr/bin/ringpush", "bench", "--config", "/home/alice/a b.toml"];
-        let words = words.into_iter().chain(["--gateway", "https://127.0.0.1:1"]);
+        let words = [
+            "/usr/bin/ringpush",
+            "bench",
+            "--config",
+            "/home/alice/a b.toml",
+        ];
+        let words = words
+            .into_iter()
+            .chain(["--gateway", "https://127.0.0.1:1"]);
         assert_eq!(
             command(words.map(str::to_owned)),
             "ringpush bench --config 'a b.toml' --gateway https://127.0.0.1:1"

@@ -62,7 +62,11 @@ impl Rings {
         let first = rings.ring(0, Duration::ZERO, wall_clock());
         let event = Event::decode(&first.body, target.config.ring.limits())?;
         if let Some(Err(bad)) = event.devices().first().map(|entry| &entry.device) {
-            anyhow::bail!("a ring of this app is broken: {}: {}", bad.reason, bad.error);
+            anyhow::bail!(
+                "a ring of this app is broken: {}: {}",
+                bad.reason,
+                bad.error
+            );
         }
         Ok(rings)
     }

@@ -97,19 +97,21 @@ impl Series {
 
     fn widen(&mut self) {
         let many = WIDTHS[self.width + 1] / WIDTHS[self.width];
+        self.steps = self.merged(usize::try_from(many).unwrap_or(1));
         self.width += 1;
-        let many = usize::try_from(many).unwrap_or(1);
-        self.steps = self
-            .steps
-            .chunks(many)
-            .map(|steps| {
-                let mut sum = self.empty.clone();
-                for step in steps {
-                    sum.add(step);
-                }
-                sum
-            })
-            .collect();
+    }
+
+    /// The steps, so many put together to one.
+    pub(super) fn merged(&self, many: usize) -> Vec<Step> {
+        let groups = self.steps.chunks(many.max(1));
+        let sum = |steps: &[Step]| {
+            let mut sum = self.empty.clone();
+            for step in steps {
+                sum.add(step);
+            }
+            sum
+        };
+        groups.map(sum).collect()
     }
 }
 

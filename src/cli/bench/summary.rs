@@ -1,6 +1,7 @@
 //! What a run came to, for people on a terminal and for programs.
 
-use std::io::{self, Write};
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,11 +18,9 @@ use crate::call::event::Platform;
 use crate::call::outcome::PushResult;
 use crate::cli::screen::Screen;
 
-/// Everything that a summary is made of.
-pub(super) struct Run<'a> {
-    pub(super) args: &'a Args,
-    pub(super) target: &'a Target,
-    pub(super) tally: &'a Tally,
+/// What was measured.
+pub(super) struct Run {
+    pub(super) tally: Tally,
     pub(super) sent: Sent,
     pub(super) cost: Cost,
     /// Why something could not be sent at the end.
@@ -169,37 +168,36 @@ impl Latency {
 }
 
 impl Summary {
-    pub(super) fn of(run: &Run<'_>) -> Self {
-        let tally = run.tally;
-        let results = results(run);
+    pub(super) fn of(args: &Args, target: &Target, run: &Run) -> Self {
+        let tally = &run.tally;
         let accepted = tally.count(|result| result == PushResult::Accepted);
         let ended = tally.count(|_| true);
         let seconds = tally.last.as_secs_f64();
         let sides = &tally.sides;
         let mut summary = Self {
             version: env!("CARGO_PKG_VERSION"),
-            target: Goal::of(run.target),
-            settings: Settings::of(run),
+            target: Goal::of(target),
+            settings: Settings::of(args, target),
             seconds,
             stopped: run.sent.stopped,
             rings: tally.rings,
-            sent: tally.sent.max(ended),
+            sent: tally.sent,
             accepted,
-            failed: tally.sent.max(ended) - accepted,
+            failed: tally.sent.saturating_sub(accepted),
             repeated: sides.iter().map(|side| side.repeated).sum(),
             attempts: sides.iter().map(|side| side.attempts).sum(),
             behind: run.sent.behind,
             rate: per(accepted, seconds),
-            results,
+            results: results(target, tally),
             hindrances: run.hindrances.clone(),
             latency: Latency::of(tally, |side| &side.took),
             attempt: Latency::of(tally, |side| &side.attempt),
-            late: Times::of(&tally.late).filter(|_| run.args.rate.is_some()),
+            late: Times::of(&tally.late).filter(|_| args.rate.is_some()),
             cost: Costs::of(run.cost, ended),
             report: None,
             exit: 0,
         };
-        let unexpected = summary.failed > 0 && run.args.script.is_none();
+        let unexpected = summary.failed > 0 && args.script.is_none();
         let bad = accepted == 0 || summary.behind > 0 || unexpected;
         summary.exit = u8::from(bad);
         summary
@@ -265,28 +263,30 @@ impl Summary {
         }
         if self.repeated > 0 {
             let (repeated, attempts) = (self.repeated, self.attempts);
-            writeln!(screen, "  {repeated:>9}  took more than one attempt ({attempts} attempts in all)")?;
+            writeln!(
+                screen,
+                "  {repeated:>9}  took more than one attempt ({attempts} attempts in all)"
+            )?;
         }
         Ok(())
     }
 
     fn times(&self, screen: &mut Screen) -> io::Result<()> {
         let names = ["p50", "p90", "p95", "p99", "p99.9", "longest"];
-        let names: String = names.iter().map(|name| format!("{name:>10}")).collect();
-        let head = screen.styled("2", &format!("  {:<22}{names}", "milliseconds"));
+        let head = format!("  {:<22}{}", "milliseconds", in_columns(names));
+        let head = screen.styled("2", &head);
         writeln!(screen, "{head}")?;
         let rows = [
             ("iOS, due to accepted", self.latency.ios),
-            ("Android", self.latency.android),
+            ("Android, the same", self.latency.android),
             ("iOS, one attempt", self.attempt.ios),
-            ("Android", self.attempt.android),
+            ("Android, one attempt", self.attempt.android),
             ("due to taken", self.late),
         ];
         for (name, times) in rows {
             let Some(t) = times else { continue };
-            let times = [t.p50, t.p90, t.p95, t.p99, t.p99_9, t.max];
-            let times: String = times.iter().map(|t| format!("{:>10}", digits(*t))).collect();
-            writeln!(screen, "  {name:<22}{times}")?;
+            let times = [t.p50, t.p90, t.p95, t.p99, t.p99_9, t.max].map(digits);
+            writeln!(screen, "  {name:<22}{}", in_columns(times))?;
         }
         Ok(())
     }
@@ -325,10 +325,10 @@ impl Goal {
 }
 
 impl Settings {
-    fn of(run: &Run<'_>) -> Self {
-        let (args, config) = (run.args, &run.target.config);
+    fn of(args: &Args, target: &Target) -> Self {
+        let config = &target.config;
         let (pace, until) = (args.pace(), args.until());
-        let profile = args.profile.as_ref().unwrap_or(&run.target.profile);
+        let profile = args.profile.as_ref().unwrap_or(&target.profile);
         Self {
             rate: pace.rate,
             in_flight: pace.in_flight,
@@ -368,8 +368,7 @@ impl Costs {
 }
 
 /// Every push by how it ended; those of which nothing was heard last.
-fn results(run: &Run<'_>) -> Vec<End> {
-    let tally = run.tally;
+fn results(target: &Target, tally: &Tally) -> Vec<End> {
     let ends = tally.ends.iter();
     let mut results: Vec<End> = ends
         .map(|((platform, result, reason), count)| End {
@@ -383,7 +382,7 @@ fn results(run: &Run<'_>) -> Vec<End> {
     let lost = tally.sent.saturating_sub(tally.count(|_| true));
     if lost > 0 {
         results.push(End {
-            platform: match run.target.platforms[..] {
+            platform: match target.platforms[..] {
                 [Platform::Ios] => "ios",
                 [Platform::Android] => "android",
                 _ => "unknown",
@@ -394,6 +393,14 @@ fn results(run: &Run<'_>) -> Vec<End> {
         });
     }
     results
+}
+
+fn in_columns(texts: impl IntoIterator<Item = impl std::fmt::Display>) -> String {
+    texts.into_iter().fold(String::new(), |mut line, text| {
+        // Writing to a string does not fail.
+        let _ = write!(line, "{text:>10}");
+        line
+    })
 }
 
 #[allow(clippy::cast_precision_loss)] // rounded anyway
@@ -453,7 +460,10 @@ mod tests {
         assert!(near(times.p50, 500.0), "{times:?}");
         assert!(near(times.p99, 990.0), "{times:?}");
         assert!(near(times.p99_9, 999.0), "{times:?}");
-        assert!(near(times.max, 1_000.0) && near(times.min, 0.1), "{times:?}");
+        assert!(
+            near(times.max, 1_000.0) && near(times.min, 0.1),
+            "{times:?}"
+        );
         assert!(near(times.mean, 500.0), "{times:?}");
     }
 

@@ -49,12 +49,11 @@ impl Target {
     /// # Errors
     /// The configuration cannot be used for this, or the simulator does not start.
     pub(super) async fn find(args: &Args) -> anyhow::Result<Self> {
-        let (mut config, simulator) = match &args.config {
-            Some(file) => (Config::load(file)?, None),
-            None => {
-                let simulator = Simulator::start(args).await?;
-                (Config::load(&simulator.config)?, Some(simulator))
-            }
+        let (mut config, simulator) = if let Some(file) = &args.config {
+            (Config::load(file)?, None)
+        } else {
+            let simulator = Simulator::start(args).await?;
+            (Config::load(&simulator.config)?, Some(simulator))
         };
         if let Some(url) = &args.gateway {
             redirect(&mut config, url, args)?;
@@ -176,7 +175,7 @@ fn refuse_real(platform: Platform, url: &str) -> Result<(), Usage> {
         let rest = host.strip_suffix(*suffix);
         rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     };
-    if !REAL.iter().any(|suffix| real(&suffix)) {
+    if !REAL.iter().any(real) {
         return Ok(());
     }
     let (owner, key) = match platform {
