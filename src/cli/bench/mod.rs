@@ -2,6 +2,7 @@
 //! a report of what it did.
 
 mod chart;
+mod columns;
 mod load;
 mod paper;
 mod plots;
@@ -10,6 +11,7 @@ mod record;
 mod report;
 mod rings;
 mod series;
+mod show;
 mod summary;
 mod target;
 mod usage;

@@ -1,13 +1,12 @@
 //! The report's pictures.
 
-use std::time::Duration;
-
 use hdrhistogram::Histogram;
 
 use super::chart::{Key, Linear, Logarithmic, Mark, Path, Pen, Plot, SIDE, round, tips};
+use super::columns::Columns;
 use super::record::{Side, Tally, place};
-use super::series::{Series, Step};
-use super::summary::{count_of, digits};
+use super::series::Step;
+use super::show::{count_of, digits};
 use crate::call::event::Platform;
 
 const PLATFORMS: [(Platform, &str, &str); 2] = [
@@ -22,86 +21,6 @@ const SHADES: usize = 6;
 const BARS: usize = 56;
 /// Points of a line of percentiles.
 const POINTS: u32 = 160;
-
-/// Columns of a picture over time: not more, and not fewer for want of pushes.
-const COLUMNS: (usize, usize) = (120, 20);
-/// Pushes in a column on average; of fewer a percentile says nothing.
-const IN_COLUMN: u64 = 120;
-
-/// The columns of the pictures over time.
-struct Columns {
-    steps: Vec<Step>,
-    /// Seconds of a step.
-    width: f64,
-    /// Seconds of the last one, which may not be over; not less than half.
-    last: f64,
-}
-
-#[allow(clippy::cast_precision_loss)] // at most some hundred
-impl Columns {
-    fn of(series: &Series, end: Duration) -> Self {
-        let many = together(series.steps());
-        let steps = series.merged(many);
-        let width = series.width().as_secs_f64() * many as f64;
-        let before = steps.len().saturating_sub(1) as f64 * width;
-        let last = (end.as_secs_f64() - before).clamp(width / 2.0, width);
-        Self { steps, width, last }
-    }
-
-    fn each(&self) -> f64 {
-        SIDE / self.steps.len().max(1) as f64
-    }
-
-    fn x(&self, n: usize) -> f64 {
-        n as f64 * self.each()
-    }
-
-    /// Of a count in a step, per second.
-    fn rate(&self, n: usize, count: u64) -> f64 {
-        let last = n + 1 == self.steps.len();
-        count as f64 / if last { self.last } else { self.width }
-    }
-
-    fn second(&self, n: usize) -> f64 {
-        n as f64 * self.width
-    }
-
-    /// Seconds below a picture.
-    fn marks(&self) -> Vec<Mark> {
-        let whole = self.second(self.steps.len());
-        let scale = Linear::to(whole, 6.0);
-        let marks = scale.marks(|seconds| format!("{} s", (seconds * 10.0).round() / 10.0));
-        // The scale goes on to a round number, the picture does not.
-        let stretch = 1.0 / scale.share(whole).max(1e-9);
-        let inside = marks.into_iter().map(|mark| Mark {
-            at: round(mark.at * stretch),
-            text: mark.text,
-        });
-        inside.filter(|mark| mark.at <= 100.5).collect()
-    }
-
-    fn tips(&self, text: impl Fn(usize, &Step) -> String) -> String {
-        let marks = self.steps.iter().enumerate().map(|(n, step)| {
-            let at = round((self.x(n) + self.each() / 2.0) / SIDE * 100.0);
-            let text = format!("{:.1} s: {}", self.second(n), text(n, step));
-            Mark { at, text }
-        });
-        tips(&marks.collect::<Vec<_>>())
-    }
-}
-
-/// How many steps make a column.
-fn together(steps: &[Step]) -> usize {
-    let pushes: u64 = steps.iter().map(|step| step.accepted() + step.failed).sum();
-    let enough = usize::try_from(pushes / IN_COLUMN).unwrap_or(usize::MAX);
-    let columns = enough.clamp(COLUMNS.1, COLUMNS.0);
-    // Ones that divide seconds.
-    let least = steps.len().div_ceil(columns);
-    let nice = [1, 2, 5, 10, 20, 50, 100];
-    nice.into_iter()
-        .find(|many| *many >= least)
-        .unwrap_or(least)
-}
 
 /// Pushes a second over time, against what was due.
 pub(super) fn throughput(tally: &Tally, due: Option<f64>) -> Plot {
@@ -205,7 +124,7 @@ pub(super) fn heat(tally: &Tally, platform: Platform, scale: Logarithmic) -> Opt
             Platform::Android => "Android: due to accepted",
             Platform::Ios | Platform::Unknown => "iOS: due to accepted",
         },
-        note: "darker: more pushes".to_owned(),
+        note: "colour: how many".to_owned(),
         shape: "tall",
         rows: scale.marks(),
         columns: columns.marks(),

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Args;
 use super::record::{Now, Recorder};
-use super::summary::millis;
+use super::show::millis;
 use super::usage::Meter;
 use crate::app::App;
 
