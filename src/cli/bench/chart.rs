@@ -232,7 +232,7 @@ mod tests {
             );
         }
         let scale = Linear::to(500.0, 4.0);
-        assert!((scale.y(250.0) - 500.0).abs() < 1e-9 && scale.y(900.0).abs() < 1e-9);
+        assert!((scale.y(300.0) - 500.0).abs() < 1e-9 && scale.y(900.0).abs() < 1e-9);
     }
 
     #[test]
