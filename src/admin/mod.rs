@@ -23,6 +23,8 @@ use tokio::net::TcpListener;
 
 use crate::engine::history::History;
 
+pub use page::STYLE;
+
 /// `[admin]`.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]

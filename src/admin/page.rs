@@ -28,7 +28,8 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Templates and styles are part of the program.
 const PAGE: &str = include_str!("assets/page.html");
-const STYLE: &str = include_str!("assets/page.css");
+/// The styles of the status page, for other pages that should look like it.
+pub const STYLE: &str = include_str!("assets/page.css");
 const SCRIPT: &str = include_str!("assets/page.js");
 
 /// The page and whom it asks.

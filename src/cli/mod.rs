@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod admin_client;
+pub mod bench;
 pub mod check;
 pub mod demo;
 pub mod enqueue;
@@ -50,6 +51,7 @@ enum Command {
     Simulate(simulate::Args),
     Enqueue(enqueue::Args),
     Send(Box<send::Args>),
+    Bench(Box<bench::Args>),
     Check(check::Args),
     Explain(explain::Args),
     Health(health::Args),
@@ -104,6 +106,7 @@ pub fn main() -> ExitCode {
             Command::Simulate(args) => simulate::run(args).await.map(|()| DONE),
             Command::Enqueue(args) => enqueue::run(args).await,
             Command::Send(args) => send::run(*args).await,
+            Command::Bench(args) => bench::run(*args).await,
             Command::Check(args) => check::run(args).await,
             Command::Explain(args) => explain::run(&args),
             Command::Health(args) => health::run(args).await,

@@ -3,10 +3,12 @@
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::simulator::{Files, Keep, Options, Ports, Record, Script, ServerKind, Simulator, Stop};
@@ -41,6 +43,12 @@ pub struct Args {
     /// One JSON object per line instead of text.
     #[arg(long)]
     json: bool,
+    /// Says where it listens, and then nothing of the requests that come.
+    #[arg(long)]
+    quiet: bool,
+    /// Ends when standard input does, too: for a program that starts it.
+    #[arg(long)]
+    until_eof: bool,
 }
 
 /// Runs until SIGINT or SIGTERM.
@@ -67,7 +75,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         ..Options::default()
     };
     let simulator = Simulator::start(options).await?;
-    let mut records = simulator.record().subscribe();
+    // Without anybody who listens nothing is made for them.
+    let mut records = (!args.quiet).then(|| simulator.record().subscribe());
+    let input_ends = until_eof(args.until_eof);
+    tokio::pin!(input_ends);
     let files = simulator
         .write_files(&args.dir)
         .with_context(|| format!("cannot write to {}", args.dir.display()))?;
@@ -80,7 +91,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         tokio::select! {
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
-            record = records.recv() => match record {
+            () = &mut input_ends => break,
+            record = next(&mut records) => match record {
                 Ok(record) if args.json => print(&json_line(&record))?,
                 Ok(record) => print(&line(&record))?,
                 Err(RecvError::Lagged(missed)) if args.json => {
@@ -93,6 +105,25 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     }
     simulator.stop(Stop::Graceful).await;
     Ok(())
+}
+
+/// Waits for the end of standard input if that is wanted, else for ever.
+async fn until_eof(wanted: bool) {
+    if wanted {
+        let mut input = tokio::io::stdin();
+        // An input that cannot be read any more has ended as well.
+        let _ = tokio::io::copy(&mut input, &mut tokio::io::sink()).await;
+    } else {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// The next record, or none ever.
+async fn next(records: &mut Option<Receiver<Arc<Record>>>) -> Result<Arc<Record>, RecvError> {
+    match records {
+        Some(records) => records.recv().await,
+        None => std::future::pending().await,
+    }
 }
 
 fn print(text: &str) -> anyhow::Result<()> {

@@ -132,7 +132,8 @@ fn http_client(asked_by: &'static str) -> Result<reqwest::Client, TelemetryError
         .into_iter()
         .find_map(|name| Some((name, std::env::var_os(name).filter(|v| !v.is_empty())?)));
     let fault = |variable, problem: String| TelemetryError::Variable { variable, problem };
-    let hidden = trust::hidden().map_err(|error| fault("SSL_CERT_FILE", error.to_string()))?;
+    let hidden =
+        trust::hidden().map_err(|error| fault(asked_by, format!("cannot be trusted: {error}")))?;
     let hidden = hidden
         .iter()
         .filter_map(|root| reqwest::Certificate::from_der(root).ok());

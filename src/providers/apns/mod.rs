@@ -41,5 +41,5 @@ pub use connection::Liveness;
 pub use credentials::{CredentialError, Credentials};
 pub use exact::exact_request;
 pub use pool::{Status, Tuning};
-pub use settings::{AppSettings, Settings};
+pub use settings::{AppSettings, Endpoint, Settings};
 pub use signer::Signers;

@@ -1,0 +1,292 @@
+//! When rings are sent: on a schedule, or as others end.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::record::Recorder;
+use super::rings::Rings;
+use crate::app::App;
+use crate::call::time::Timestamp;
+use crate::engine::deadline::wall_clock;
+use crate::engine::delivery::Verdict;
+use crate::engine::dispatch::handle_whole;
+
+/// The longest sleep of a schedule, so that a signal is noticed.
+const NAP: Duration = Duration::from_millis(100);
+
+/// How fast.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Pace {
+    /// Rings a second on a schedule; without it one after another ends.
+    pub(super) rate: Option<f64>,
+    /// Rings under way at a time, at most.
+    pub(super) in_flight: u32,
+}
+
+/// How long. Whichever ends first.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Until {
+    /// Not in the numbers.
+    pub(super) warm_up: Duration,
+    /// After the warm-up.
+    pub(super) duration: Option<Duration>,
+    /// After the warm-up.
+    pub(super) count: Option<u64>,
+}
+
+/// What was sent, and what was not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sent {
+    /// Rings that were due and were never begun: too many others were under way.
+    pub(super) behind: u64,
+    /// A signal ended it early.
+    pub(super) stopped: bool,
+}
+
+/// Sends rings to a worker.
+pub(super) struct Load {
+    app: Arc<App>,
+    rings: Rings,
+    recorder: Arc<Recorder>,
+    pace: Pace,
+    until: Until,
+    stop: CancellationToken,
+    /// Both clocks as the run begins.
+    began: (Instant, Timestamp),
+    /// The number of the next ring.
+    next: AtomicU64,
+    /// Why a ring could not be understood. That is a mistake of ours.
+    broken: Mutex<Option<String>>,
+}
+
+impl Until {
+    /// When the last ring is due, from the beginning.
+    pub(super) fn end(&self) -> Duration {
+        let rest = self.duration.unwrap_or(Duration::MAX);
+        self.warm_up.saturating_add(rest)
+    }
+
+    /// How many rings a schedule has, the warm-up's too.
+    fn scheduled(&self, rate: f64) -> u64 {
+        let by_count = self.count.map(|count| due_by(rate, self.warm_up) + count);
+        let by_time = self.duration.map(|_| due_by(rate, self.end()));
+        let both = [by_count, by_time].into_iter().flatten();
+        both.min().unwrap_or(0)
+    }
+}
+
+/// When a ring of a schedule is due. From the rate each time, so that it never
+/// drifts.
+#[allow(clippy::cast_precision_loss)] // exact for a hundred years
+pub(super) fn due(number: u64, rate: f64) -> Duration {
+    Duration::from_secs_f64(number as f64 / rate)
+}
+
+/// How many rings of a schedule are due before this moment.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a day of rings at most"
+)]
+fn due_by(rate: f64, moment: Duration) -> u64 {
+    (moment.as_secs_f64() * rate - 1e-6).ceil() as u64
+}
+
+impl Load {
+    pub(super) fn new(
+        app: Arc<App>,
+        rings: Rings,
+        recorder: Arc<Recorder>,
+        (pace, until): (Pace, Until),
+        stop: CancellationToken,
+    ) -> Arc<Self> {
+        let began = recorder.began();
+        Arc::new(Self {
+            app,
+            rings,
+            recorder,
+            pace,
+            until,
+            stop,
+            began: (began, wall_clock()),
+            next: AtomicU64::new(0),
+            broken: Mutex::default(),
+        })
+    }
+
+    /// Sends all rings and waits until each has ended, which takes no longer than a
+    /// ring lives.
+    ///
+    /// # Errors
+    /// A ring was broken.
+    pub(super) async fn drive(self: Arc<Self>) -> anyhow::Result<Sent> {
+        let behind = match self.pace.rate {
+            Some(rate) => {
+                let (this, handle) = (Arc::clone(&self), Handle::current());
+                tokio::task::spawn_blocking(move || this.on_schedule(rate, &handle)).await?
+            }
+            None => self.in_turn().await?,
+        };
+        let broken = self.broken.lock();
+        if let Some(error) = broken.unwrap_or_else(PoisonError::into_inner).take() {
+            anyhow::bail!("a ring was broken: {error}");
+        }
+        Ok(Sent {
+            behind,
+            stopped: self.stop.is_cancelled(),
+        })
+    }
+
+    /// Always so many at a time.
+    async fn in_turn(self: &Arc<Self>) -> anyhow::Result<u64> {
+        let counted = Arc::new(AtomicU64::new(0));
+        let senders = (0..self.pace.in_flight).map(|_| {
+            let (this, counted) = (Arc::clone(self), Arc::clone(&counted));
+            tokio::spawn(async move {
+                loop {
+                    let due = this.began.0.elapsed();
+                    if due >= this.until.end() || this.stop.is_cancelled() {
+                        break;
+                    }
+                    if let Some(count) = this.until.count
+                        && due >= this.until.warm_up
+                        && counted.fetch_add(1, Ordering::Relaxed) >= count
+                    {
+                        break;
+                    }
+                    this.ring(due).await;
+                }
+            })
+        });
+        for ended in join_all(senders).await {
+            ended?;
+        }
+        Ok(0)
+    }
+
+    /// At a steady rate, whatever becomes of the rings before. On a thread of its
+    /// own: the runtime's timers have steps of a millisecond, which is as long as a
+    /// push takes. Returns how many rings stayed behind.
+    fn on_schedule(self: &Arc<Self>, rate: f64, handle: &Handle) -> u64 {
+        let room = Arc::new(Semaphore::new(self.pace.in_flight as usize));
+        let under_way = TaskTracker::new();
+        let scheduled = self.until.scheduled(rate);
+        let mut begun = 0;
+        while begun < scheduled && self.sleep_until(due(begun, rate)) {
+            let Some(permit) = self.permit(&room, handle) else {
+                break;
+            };
+            let (this, due) = (Arc::clone(self), due(begun, rate));
+            begun += 1;
+            drop(under_way.spawn_on(
+                async move {
+                    this.ring(due).await;
+                    drop(permit);
+                },
+                handle,
+            ));
+        }
+        under_way.close();
+        handle.block_on(under_way.wait());
+        if self.stop.is_cancelled() {
+            return 0; // nobody wanted them any more
+        }
+        scheduled - begun
+    }
+
+    /// False if it is to end before.
+    fn sleep_until(&self, due: Duration) -> bool {
+        loop {
+            if self.stop.is_cancelled() {
+                return false;
+            }
+            let left = due.saturating_sub(self.began.0.elapsed());
+            if left.is_zero() {
+                return true;
+            }
+            thread::sleep(left.min(NAP));
+        }
+    }
+
+    /// Room for one more, or none before the end.
+    fn permit(&self, room: &Arc<Semaphore>, handle: &Handle) -> Option<OwnedSemaphorePermit> {
+        let end = self.until.duration.map(|_| self.until.end());
+        // The last one may be begun a little later than it is due.
+        let over = end.is_some_and(|end| self.began.0.elapsed() >= end + NAP);
+        if let Ok(permit) = Arc::clone(room).try_acquire_owned() {
+            return (!over).then_some(permit);
+        }
+        handle.block_on(async {
+            let ended = async {
+                match end {
+                    Some(end) => tokio::time::sleep_until((self.began.0 + end).into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                permit = Arc::clone(room).acquire_owned() => permit.ok(),
+                () = ended => None,
+                () = self.stop.cancelled() => None,
+            }
+        })
+    }
+
+    /// Rings once, to the end.
+    async fn ring(&self, due: Duration) {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        // By the schedule: a ring that waited here is as old as one that waited
+        // in a queue.
+        let delivery = self.rings.ring(number, due, self.began.1.plus(due));
+        self.recorder.begin(due, self.rings.devices());
+        match handle_whole(self.app.dispatcher(), delivery).await {
+            Verdict::Settled | Verdict::Split(_) | Verdict::Abandoned => {}
+            Verdict::Dead(error) => {
+                let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+                *broken = Some(error.to_string());
+                self.stop.cancel();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_schedule_does_not_drift() {
+        for rate in [0.1, 3.0, 7.0, 999.0, 40_000.0] {
+            for number in [1, 10, 1_000, 10_000_000] {
+                let at = due(number, rate);
+                assert_eq!(due_by(rate, at), number, "{number} at {rate}");
+                let later = at + Duration::from_secs_f64(0.5 / rate);
+                assert_eq!(due_by(rate, later), number + 1);
+            }
+        }
+        assert_eq!(due(0, 5.0), Duration::ZERO);
+        assert_eq!(due(10, 5.0), 2 * SECOND);
+    }
+
+    #[test]
+    fn a_schedule_ends_by_time_or_by_count_whichever_comes_first() {
+        let until = |duration: Option<u64>, count| Until {
+            warm_up: SECOND,
+            duration: duration.map(Duration::from_secs),
+            count,
+        };
+        assert_eq!(until(Some(10), None).scheduled(50.0), 550);
+        assert_eq!(until(None, Some(7)).scheduled(50.0), 57);
+        assert_eq!(until(Some(10), Some(7)).scheduled(50.0), 57);
+        assert_eq!(until(Some(10), Some(700)).scheduled(50.0), 550);
+    }
+}
