@@ -206,6 +206,9 @@ impl Pool {
             .pool_idle_timeout(None)
             .tcp_nodelay(true)
             .connect_timeout(CONNECT_TIMEOUT.min(self.attempt_timeout / 2))
+            // Whoever repeats a push counts its attempts and looks for a
+            // cancel first; repeats in here would do neither.
+            .retry(reqwest::retry::never())
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
             .no_proxy()
