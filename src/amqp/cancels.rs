@@ -164,8 +164,14 @@ impl Reader {
         loop {
             let gap = (Instant::now() + QUIET).min(end);
             let until = if marker.is_some() { end } else { gap };
-            match timeout_at(until, self.next()).await {
-                Ok(delivery) => {
+            // What is there already is no reason to go on: a full stream would
+            // never let the time be up.
+            let next = match Instant::now() < end {
+                true => timeout_at(until, self.next()).await.ok(),
+                false => None,
+            };
+            match next {
+                Some(delivery) => {
                     let delivery = delivery?;
                     let id = delivery.properties.message_id().as_ref();
                     let found = marker.is_some_and(|m| {
@@ -178,8 +184,8 @@ impl Reader {
                     }
                     read += 1;
                 }
-                Err(_) if marker.is_none() && Instant::now() < end => return Ok(()),
-                Err(_) => {
+                None if marker.is_none() && Instant::now() < end => return Ok(()),
+                None => {
                     warn!(
                         queue = self.queue,
                         read,
