@@ -166,9 +166,10 @@ impl Reader {
             let until = if marker.is_some() { end } else { gap };
             // What is there already is no reason to go on: a full stream would
             // never let the time be up.
-            let next = match Instant::now() < end {
-                true => timeout_at(until, self.next()).await.ok(),
-                false => None,
+            let next = if Instant::now() < end {
+                timeout_at(until, self.next()).await.ok()
+            } else {
+                None
             };
             match next {
                 Some(delivery) => {
