@@ -33,6 +33,8 @@ use super::wire::{bounded, consume_options, open, short, text_of};
 pub(crate) struct Desk {
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) names: Arc<Names>,
+    /// Who this worker is to the broker, where that is known.
+    pub(crate) user: Option<Arc<str>>,
     pub(crate) publisher: Publisher,
     pub(crate) repairs: Repairs,
     /// The messages under way, of all sessions.
@@ -207,18 +209,19 @@ impl Handling {
     }
 
     async fn carry_out(&self, verdict: Verdict, original: &Original) -> Option<Word> {
+        let user = self.desk.user.as_deref();
         let carried_out = match verdict {
             Verdict::Settled => Ok(()),
             Verdict::Abandoned => return Some(Word::Requeue),
             Verdict::Dead(error) => {
-                let letter =
-                    dead_letter(original, &self.desk.names, &error.to_string(), &self.queue);
+                let (names, text) = (&self.desk.names, error.to_string());
+                let letter = dead_letter(original, names, user, &text, &self.queue);
                 warn!(queue = self.queue, %error, "a message goes to the dead queue");
                 self.desk.pass_on(letter).await
             }
             Verdict::Split(parts) => {
                 let publishes = parts.into_iter().map(|part| {
-                    let message = part_message(original, &self.desk.names, part);
+                    let message = part_message(original, &self.desk.names, user, part);
                     self.desk.pass_on(message)
                 });
                 futures_util::future::try_join_all(publishes)

@@ -176,6 +176,7 @@ impl Session<'_> {
         let desk = Desk {
             dispatcher: Arc::clone(self.dispatcher),
             names: Arc::new(self.topology.names().clone()),
+            user: self.connector.user().map(Arc::from),
             publisher,
             repairs,
             tracker: self.tracker.clone(),

@@ -196,7 +196,7 @@ impl Client {
                 answer
             }
             Ok(Err(error)) => {
-                seat.channel().broken();
+                seat.channel().broken(&error);
                 failure::classify(&error)
             }
             Err(_) => {
@@ -235,7 +235,8 @@ impl PushClient for Client {
 
     fn hindrance(&self) -> Option<String> {
         if self.tokens.current().is_some() {
-            return None;
+            let away = self.pool.is_away();
+            return away.then(|| "no connection to FCM can be made".to_owned());
         }
         let trouble = self.tokens.trouble();
         Some(trouble.unwrap_or_else(|| "no access token yet".to_owned()))

@@ -4,12 +4,13 @@
 //! connection, so a slot here is a client. Which of them is in trouble can
 //! only be told from what happens to requests on it.
 
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::failure;
@@ -25,6 +26,11 @@ const PING_TIMEOUT: Duration = Duration::from_secs(4);
 /// A connection that cannot be made in this time is tried anew. Never more than
 /// half of an attempt, so that the attempt can say that nothing was sent.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Whoever asks whether FCM can be reached has it looked at this often, and more
+/// often while it cannot.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+const LOOK_EVERY_WHILE_AWAY: Duration = Duration::from_secs(1);
 
 type Gauges = Family<ConnectionLabels, Gauge>;
 
@@ -65,15 +71,17 @@ pub(super) struct Channel {
     state: AtomicU8,
     in_flight: AtomicUsize,
     gauges: Gauges,
+    away: Arc<AtomicBool>,
 }
 
 impl Channel {
-    fn new(client: reqwest::Client, gauges: Gauges) -> Arc<Self> {
+    fn new(client: reqwest::Client, gauges: Gauges, away: Arc<AtomicBool>) -> Arc<Self> {
         let channel = Self {
             client,
             state: AtomicU8::new(State::Connecting as u8),
             in_flight: AtomicUsize::new(0),
             gauges,
+            away,
         };
         channel.gauge(State::Connecting).inc();
         Arc::new(channel)
@@ -81,11 +89,15 @@ impl Channel {
 
     /// A request on it was answered.
     pub(super) fn answered(&self) {
+        self.away.store(false, Ordering::Relaxed);
         self.move_to(State::Ready);
     }
 
     /// A request on it ended without an answer.
-    pub(super) fn broken(&self) {
+    pub(super) fn broken(&self, error: &reqwest::Error) {
+        if error.is_connect() {
+            self.away.store(true, Ordering::Relaxed);
+        }
         self.move_to(State::Connecting);
     }
 
@@ -168,6 +180,9 @@ pub(super) struct Pool {
     root: String,
     attempt_timeout: Duration,
     tasks: TaskTracker,
+    /// No connection could be made when one was last tried.
+    away: Arc<AtomicBool>,
+    looked: Mutex<Option<Instant>>,
 }
 
 impl Pool {
@@ -187,6 +202,8 @@ impl Pool {
             root,
             attempt_timeout,
             tasks: TaskTracker::new(),
+            away: Arc::default(),
+            looked: Mutex::default(),
         };
         for _ in 0..size {
             let channel = pool.channel()?;
@@ -206,11 +223,18 @@ impl Pool {
             .pool_idle_timeout(None)
             .tcp_nodelay(true)
             .connect_timeout(CONNECT_TIMEOUT.min(self.attempt_timeout / 2))
+            // Whoever repeats a push counts its attempts and looks for a
+            // cancel first; repeats in here would do neither.
+            .retry(reqwest::retry::never())
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
             .no_proxy()
             .build()?;
-        Ok(Channel::new(client, self.gauges.clone()))
+        Ok(Channel::new(
+            client,
+            self.gauges.clone(),
+            Arc::clone(&self.away),
+        ))
     }
 
     /// A seat on the best connection.
@@ -251,6 +275,35 @@ impl Pool {
         futures_util::future::join_all(all).await;
     }
 
+    /// Whether no connection could be made when one was last tried. An idle
+    /// client tries none, so each who asks has it looked at now and then, for
+    /// the next who asks.
+    pub(super) fn is_away(&self) -> bool {
+        let away = self.away.load(Ordering::Relaxed);
+        let every = if away {
+            LOOK_EVERY_WHILE_AWAY
+        } else {
+            LOOK_EVERY
+        };
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if looked.is_none_or(|at| now - at >= every)
+            && let Some(seat) = self.pick()
+        {
+            *looked = Some(now);
+            let (root, limit) = (self.root.clone(), self.attempt_timeout);
+            self.tasks.spawn(async move {
+                // An old connection that has ended says nothing of a new one.
+                for _ in 0..2 {
+                    if reach(seat.channel(), root.clone(), limit).await.is_ok() {
+                        break;
+                    }
+                }
+            });
+        }
+        away
+    }
+
     /// How many connections there are.
     pub(super) fn size(&self) -> usize {
         self.slots.len()
@@ -276,13 +329,28 @@ fn current(slot: &Mutex<Arc<Channel>>) -> Arc<Channel> {
 }
 
 async fn warm(channel: Arc<Channel>, root: String, limit: Duration) {
-    let request = channel.client.head(root).send();
-    match tokio::time::timeout(limit, request).await {
-        Ok(Ok(_)) => channel.answered(),
-        Ok(Err(error)) => {
-            let detail = failure::classify(&error).detail;
+    match reach(&channel, root, limit).await {
+        Ok(()) => {}
+        Err(Some(detail)) => {
             tracing::warn!(platform = "android", detail, "could not connect to FCM");
         }
-        Err(_) => tracing::warn!(platform = "android", "connecting to FCM took too long"),
+        Err(None) => tracing::warn!(platform = "android", "connecting to FCM took too long"),
+    }
+}
+
+/// Has the connection answer something. Else the cause, if it is not that time
+/// was up.
+async fn reach(channel: &Channel, root: String, limit: Duration) -> Result<(), Option<String>> {
+    let request = channel.client.head(root).send();
+    match tokio::time::timeout(limit, request).await {
+        Ok(Ok(_)) => {
+            channel.answered();
+            Ok(())
+        }
+        Ok(Err(error)) => {
+            channel.broken(&error);
+            Err(Some(failure::classify(&error).detail.unwrap_or_default()))
+        }
+        Err(_) => Err(None),
     }
 }

@@ -1,5 +1,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tokio::task::AbortHandle;
 use uuid::Uuid;
 
 use super::*;
@@ -178,6 +179,40 @@ async fn warming_gives_up_in_time() {
     assert_eq!(client.ready_connections(), 0);
 }
 
+/// Passes connections on, until it is aborted.
+async fn door(at: &str, to: std::net::SocketAddr) -> (std::net::SocketAddr, AbortHandle) {
+    let listener = tokio::net::TcpListener::bind(at).await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let task = tokio::spawn(async move {
+        let mut passed = tokio::task::JoinSet::new();
+        while let Ok((mut outside, _)) = listener.accept().await {
+            passed.spawn(async move {
+                let mut inside = tokio::net::TcpStream::connect(to).await.unwrap();
+                tokio::io::copy_bidirectional(&mut outside, &mut inside).await
+            });
+        }
+    });
+    (addr, task.abort_handle())
+}
+
+#[tokio::test]
+async fn who_asks_learns_that_fcm_cannot_be_reached_and_that_it_can_again() {
+    let (fcm, oauth) = (accepting().await, OAuth::start([Grant::Token(3600)]).await);
+    let (addr, open) = door("127.0.0.1:0", fcm.addr).await;
+    let settings = Settings {
+        url: format!("https://{addr}"),
+        ..settings(&fcm)
+    };
+    let client = client(&settings, &oauth);
+    client.warm().await;
+    open.abort();
+    until(|| std::net::TcpStream::connect(addr).is_err()).await;
+    until(|| client.hindrance().is_some()).await;
+    let (_, _open) = door(&addr.to_string(), fcm.addr).await;
+    until(|| client.hindrance().is_none()).await;
+    assert!(fcm.posts().is_empty());
+}
+
 #[tokio::test]
 async fn a_push_waits_for_the_first_token_and_its_ttl_shrinks_by_that() {
     let fcm = accepting().await;
@@ -305,6 +340,20 @@ async fn answers_are_read_to_their_headers_and_classified() {
         (Class::Unavailable, Some("http_503"), true)
     );
     assert_eq!(answer.retry_after, Some(Duration::from_secs(7)));
+}
+
+/// Whoever repeats it counts its attempts, and looks for a cancel first.
+#[tokio::test]
+async fn a_refused_stream_is_not_repeated_in_here() {
+    let fcm = Fcm::start(|_| Reply::Reset(h2::Reason::REFUSED_STREAM)).await;
+    let oauth = OAuth::start([Grant::Token(3600)]).await;
+    let client = client(&settings(&fcm), &oauth);
+    let answer = ring(&client).await;
+    assert_eq!(
+        summary(&answer),
+        (Class::NotProcessed, Some("connection"), true)
+    );
+    assert_eq!(fcm.posts().len(), 1);
 }
 
 #[tokio::test]
