@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::fresh::freshen;
 use super::{ConfigArgs, DONE, FAILED};
 use crate::amqp::producer::{Outcome, OutcomeReader, Producer, Summary, Wanted};
+use crate::call::event::Event;
 use crate::call::outcome::TraceContext;
 use crate::config::Config;
 
@@ -62,6 +63,11 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
     let mut wanted = Wanted::default();
     let mut open = HashSet::new();
     for body in bodies {
+        if let Err(error) = Event::decode(&body, config.ring.limits()) {
+            // Published all the same: it may be the dead queue that is tried.
+            let dead = "a worker will put it into the dead queue";
+            writeln!(std::io::stderr(), "not an event ({error}): {dead}")?;
+        }
         open.extend(expected(&body));
         let summary = producer.send(body, &TraceContext::default()).await?;
         wanted.add(&summary);
