@@ -136,6 +136,17 @@ async fn it_is_not_ready_without_a_connection_to_any_provider() {
         .unwrap();
     let body = worker.readiness(200).await;
     assert!(!body.contains("android"), "{body}");
+    site.simulator
+        .server(ServerKind::Fcm)
+        .stop(Stop::Abrupt)
+        .await;
+    worker.readiness(503).await;
+    site.simulator
+        .server(ServerKind::Fcm)
+        .start()
+        .await
+        .unwrap();
+    worker.readiness(200).await;
     assert_eq!(worker.stop().await, 0);
 }
 

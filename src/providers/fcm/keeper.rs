@@ -4,14 +4,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::time::Instant;
 
 use super::failure;
-use super::pool::{Channel, Slots};
+use super::pool::{Channel, Slots, State};
 
 /// Wait before a connection in trouble is tried again; it doubles.
 const FIRST: Duration = Duration::from_secs(1);
 /// The longest such wait.
 const LONGEST: Duration = Duration::from_secs(15);
+
+/// An idle connection is looked at this often: that it ended, or that no new one
+/// could be made in its place, would else show only with the next ring.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Makes the first request of a connection.
 #[derive(Clone)]
@@ -35,14 +40,32 @@ impl Opener {
 
     /// Opens one, or gives up in time.
     pub(super) async fn open(&self, channel: &Channel) {
+        match self.ask(channel).await {
+            Ok(()) => channel.answered(),
+            Err(trouble) => *self.place() = Some(trouble),
+        }
+    }
+
+    /// Sees whether one that was proven still is.
+    async fn look(&self, channel: &Channel) {
+        if self.ask(channel).await.is_ok() {
+            return;
+        }
+        // That an old connection has ended says nothing of a new one.
+        if let Err(trouble) = self.ask(channel).await {
+            *self.place() = Some(trouble);
+            channel.broken();
+        }
+    }
+
+    async fn ask(&self, channel: &Channel) -> Result<(), String> {
         let request = channel.http().head(&*self.root).send();
         let trouble = match tokio::time::timeout(self.limit, request).await {
-            Ok(Ok(_)) => return channel.answered(),
+            Ok(Ok(_)) => return Ok(()),
             Ok(Err(error)) => failure::classify(&error).detail,
             Err(_) => None,
         };
-        let trouble = trouble.unwrap_or_else(|| "no answer in time".to_owned());
-        *self.place() = Some(trouble);
+        Err(trouble.unwrap_or_else(|| "no answer in time".to_owned()))
     }
 
     /// Opens several at once.
@@ -72,27 +95,36 @@ impl Opener {
 }
 
 /// Opens again what is in trouble and has nothing under way that would show
-/// whether it still is. Never ends.
+/// whether it still is, and looks now and then whether one that is idle could
+/// still be used. Never ends.
 pub(super) async fn keep(slots: Arc<Slots>, opener: Opener) {
     let mut pause = FIRST;
+    let mut looked = Instant::now();
     loop {
         tokio::time::sleep(pause).await;
         let mut idle = slots.all();
         idle.retain(|channel| channel.is_idle());
-        if idle.is_empty() {
-            pause = FIRST;
-            continue;
-        }
+        let (proven, broken): (Vec<_>, Vec<_>) = idle
+            .into_iter()
+            .partition(|channel| channel.state() == State::Ready);
         let none = slots.ready() == 0;
-        opener.open_all(&idle).await;
-        let still = idle.iter().any(|channel| channel.is_idle());
+        opener.open_all(&broken).await;
+        if let Some(channel) = proven.first()
+            && looked.elapsed() >= LOOK_EVERY
+        {
+            looked = Instant::now();
+            opener.look(channel).await;
+        }
+        let still = broken.iter().any(|channel| channel.state() != State::Ready);
         pause = if still {
             (pause * 2).min(LONGEST)
         } else {
             FIRST
         };
-        if none && slots.ready() > 0 {
-            tracing::info!(platform = "android", "connected to FCM");
+        match (none, slots.ready() == 0) {
+            (true, false) => tracing::info!(platform = "android", "connected to FCM"),
+            (false, true) => opener.complain(),
+            (true, true) | (false, false) => {}
         }
     }
 }

@@ -115,9 +115,9 @@ impl Channel {
         })
     }
 
-    /// Not proven, and nothing under way that could prove it.
+    /// Nothing is under way that would show how it is.
     pub(super) fn is_idle(&self) -> bool {
-        self.state() == State::Connecting && self.in_flight.load(Ordering::Relaxed) == 0
+        self.in_flight.load(Ordering::Relaxed) == 0
     }
 
     pub(super) const fn http(&self) -> &reqwest::Client {
