@@ -164,22 +164,29 @@ impl Reader {
         loop {
             let gap = (Instant::now() + QUIET).min(end);
             let until = if marker.is_some() { end } else { gap };
-            match timeout_at(until, self.next()).await {
-                Ok(delivery) => {
+            // What is there already is no reason to go on: a full stream would
+            // never let the time be up.
+            let next = if Instant::now() < end {
+                timeout_at(until, self.next()).await.ok()
+            } else {
+                None
+            };
+            match next {
+                Some(delivery) => {
                     let delivery = delivery?;
                     let id = delivery.properties.message_id().as_ref();
                     let found = marker.is_some_and(|m| {
                         id.and_then(|id| Uuid::try_parse(id.as_str()).ok()) == Some(m)
                     });
-                    self.learn(&delivery).await;
+                    self.learn(&delivery).await?;
                     if found {
                         debug!(read, "cancels are caught up with");
                         return Ok(());
                     }
                     read += 1;
                 }
-                Err(_) if marker.is_none() && Instant::now() < end => return Ok(()),
-                Err(_) => {
+                None if marker.is_none() && Instant::now() < end => return Ok(()),
+                None => {
                     warn!(
                         queue = self.queue,
                         read,
@@ -195,9 +202,12 @@ impl Reader {
     /// Reads until the consumer ends, which is a failure.
     async fn run(mut self) -> AmqpError {
         loop {
-            match self.next().await {
+            let learnt = match self.next().await {
                 Ok(delivery) => self.learn(&delivery).await,
-                Err(error) => return error,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = learnt {
+                return error;
             }
         }
     }
@@ -209,7 +219,7 @@ impl Reader {
             next = self.consumer.next() => next,
             ended = &mut self.acknowledging => {
                 ended?;
-                return Err(AmqpError::lost(what(), "acknowledging ended"));
+                return Err(self.acknowledging_ended());
             }
         };
         match next {
@@ -219,12 +229,24 @@ impl Reader {
         }
     }
 
-    async fn learn(&mut self, delivery: &Delivery) {
+    async fn learn(&mut self, delivery: &Delivery) -> Result<(), AmqpError> {
         let kind = delivery.properties.kind().as_ref();
         if kind.is_none_or(|kind| kind.as_str() != MARKER) {
             self.dispatcher.learn(&delivery.data);
         }
-        self.acks.say(delivery.delivery_tag, Word::Ack, None).await;
+        // A stream delivers whole chunks, so more than the prefetch may wait to
+        // be acknowledged: that has to go on, or there is never room again.
+        tokio::select! {
+            () = self.acks.say(delivery.delivery_tag, Word::Ack, None) => Ok(()),
+            ended = &mut self.acknowledging => {
+                ended?;
+                Err(self.acknowledging_ended())
+            }
+        }
+    }
+
+    fn acknowledging_ended(&self) -> AmqpError {
+        AmqpError::lost(format!("queue {}", self.queue), "acknowledging ended")
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
-use lapin::uri::{AMQPScheme, AMQPUri};
+use lapin::uri::{AMQPScheme, AMQPUri, SASLMechanism};
 use lapin::{Connection, ConnectionProperties};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -68,6 +68,17 @@ impl Connector {
             format!("[{host}]:{port} (virtual host {vhost:?})")
         } else {
             format!("{host}:{port} (virtual host {vhost:?})")
+        }
+    }
+
+    /// Who logs in, if that is the URL's user and not one that the broker makes
+    /// of a client certificate.
+    pub(crate) fn user(&self) -> Option<&str> {
+        match self.uri.query.auth_mechanism {
+            None | Some(SASLMechanism::Plain | SASLMechanism::AMQPlain) => {
+                Some(&self.uri.authority.userinfo.username)
+            }
+            Some(_) => None,
         }
     }
 

@@ -17,9 +17,16 @@ pub(crate) struct Original {
     pub(crate) properties: BasicProperties,
 }
 
-/// The message as it came, with why and whence in headers.
-pub(crate) fn dead_letter(original: &Original, names: &Names, error: &str, queue: &str) -> Message {
-    let mut headers = passed_on(&original.properties);
+/// The message as it came, with why and whence in headers. `user` is who this
+/// worker is to the broker.
+pub(crate) fn dead_letter(
+    original: &Original,
+    names: &Names,
+    user: Option<&str>,
+    error: &str,
+    queue: &str,
+) -> Message {
+    let mut headers = passed_on(&original.properties, user);
     headers.insert("x-error".into(), text(error));
     headers.insert("x-origin".into(), text(queue));
     // A dead letter must not expire before somebody has read it.
@@ -30,16 +37,21 @@ pub(crate) fn dead_letter(original: &Original, names: &Names, error: &str, queue
         exchange: names.dead.clone(),
         key: String::new(),
         mandatory: true,
-        properties: rebuilt(&original.properties, headers),
+        properties: rebuilt(&original.properties, user, headers),
         body: original.body.to_vec(),
     }
 }
 
 /// One part of a split event, for its platform's queue.
-pub(crate) fn part_message(original: &Original, names: &Names, part: Part) -> Message {
-    let mut headers = passed_on(&original.properties);
+pub(crate) fn part_message(
+    original: &Original,
+    names: &Names,
+    user: Option<&str>,
+    part: Part,
+) -> Message {
+    let mut headers = passed_on(&original.properties, user);
     headers.insert("x-part".into(), text(&part.number.to_string()));
-    let mut properties = rebuilt(&original.properties, headers);
+    let mut properties = rebuilt(&original.properties, user, headers);
     if let Some(expiration) = original.properties.expiration() {
         properties = properties.with_expiration(expiration.clone());
     }
@@ -53,24 +65,30 @@ pub(crate) fn part_message(original: &Original, names: &Names, part: Part) -> Me
 }
 
 /// All headers but the two that make the broker deliver copies elsewhere. The
-/// broker takes a message's user id from that user only, so it becomes a
-/// header.
-fn passed_on(properties: &BasicProperties) -> FieldTable {
+/// broker takes a message's user id from that user only, so another's becomes
+/// a header.
+fn passed_on(properties: &BasicProperties, user: Option<&str>) -> FieldTable {
     let mut headers = FieldTable::default();
     for (key, value) in properties.headers().iter().flatten() {
         if !matches!(key.as_str(), "CC" | "BCC") {
             headers.insert(key.clone(), value.clone());
         }
     }
-    if let Some(user) = properties.user_id() {
-        headers.insert("x-user-id".into(), text(user.as_str()));
+    if let Some(id) = properties.user_id()
+        && !is_own(id, user)
+    {
+        headers.insert("x-user-id".into(), text(id.as_str()));
     }
     headers
 }
 
+fn is_own(id: &ShortString, user: Option<&str>) -> bool {
+    user == Some(id.as_str())
+}
+
 /// The other properties as they were but for the expiration, persistent in any
 /// case.
-fn rebuilt(original: &BasicProperties, headers: FieldTable) -> BasicProperties {
+fn rebuilt(original: &BasicProperties, user: Option<&str>, headers: FieldTable) -> BasicProperties {
     type Set = fn(BasicProperties, ShortString) -> BasicProperties;
     let texts: [(&Option<ShortString>, Set); 8] = [
         (original.content_type(), BasicProperties::with_content_type),
@@ -101,6 +119,11 @@ fn rebuilt(original: &BasicProperties, headers: FieldTable) -> BasicProperties {
     }
     if let Some(timestamp) = original.timestamp() {
         properties = properties.with_timestamp(*timestamp);
+    }
+    if let Some(id) = original.user_id()
+        && is_own(id, user)
+    {
+        properties = properties.with_user_id(id.clone());
     }
     properties
 }
@@ -140,7 +163,13 @@ mod tests {
 
     #[test]
     fn a_dead_letter_keeps_everything_and_never_expires() {
-        let letter = dead_letter(&original(), &Names::new("p"), "v: must be 1", "p.ios");
+        let letter = dead_letter(
+            &original(),
+            &Names::new("p"),
+            Some("worker"),
+            "v: must be 1",
+            "p.ios",
+        );
         assert_eq!((&*letter.exchange, &*letter.key), ("p.dead", ""));
         assert_eq!(letter.body, b"{}");
         let properties = &letter.properties;
@@ -167,7 +196,8 @@ mod tests {
             number: PartNumber { part: 2, parts: 3 },
             body: b"[]".to_vec(),
         };
-        let message = part_message(&original(), &Names::new("p"), part);
+        let names = Names::new("p");
+        let message = part_message(&original(), &names, Some("worker"), part.clone());
         assert_eq!((&*message.exchange, &*message.key), ("", "p.android"));
         assert_eq!(header(&message, "x-part").as_deref(), Some("2/3"));
         // Another user's id would end the channel.
@@ -176,5 +206,8 @@ mod tests {
         assert_eq!(header(&message, "CC"), None);
         assert_eq!(message.properties.expiration(), &Some("60000".into()));
         assert!(message.mandatory, "a part that no queue takes is lost");
+        let own = part_message(&original(), &names, Some("producer"), part);
+        assert_eq!(own.properties.user_id(), &Some("producer".into()));
+        assert_eq!(header(&own, "x-user-id"), None);
     }
 }

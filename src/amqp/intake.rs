@@ -30,6 +30,8 @@ use super::topology::{Names, bounded, consume_options, open, short, text_of};
 pub(crate) struct Desk {
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) names: Arc<Names>,
+    /// Who this worker is to the broker, where that is known.
+    pub(crate) user: Option<Arc<str>>,
     pub(crate) publisher: Publisher,
     /// The messages under way, of all sessions.
     pub(crate) tracker: TaskTracker,
@@ -172,18 +174,19 @@ impl Handling {
             properties: message.properties,
         };
         let verdict = self.desk.dispatcher.handle(self.delivery(&original)).await;
+        let user = self.desk.user.as_deref();
         let carried_out = match verdict {
             Verdict::Settled => Ok(()),
             Verdict::Abandoned => return Some(Word::Requeue),
             Verdict::Dead(error) => {
-                let letter =
-                    dead_letter(&original, &self.desk.names, &error.to_string(), &self.queue);
+                let (names, text) = (&self.desk.names, error.to_string());
+                let letter = dead_letter(&original, names, user, &text, &self.queue);
                 warn!(queue = self.queue, %error, "a message goes to the dead queue");
                 self.desk.publisher.publish(letter).await
             }
             Verdict::Split(parts) => {
                 let publishes = parts.into_iter().map(|part| {
-                    let message = part_message(&original, &self.desk.names, part);
+                    let message = part_message(&original, &self.desk.names, user, part);
                     self.desk.publisher.publish(message)
                 });
                 futures_util::future::try_join_all(publishes)

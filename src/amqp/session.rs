@@ -165,6 +165,7 @@ impl Session<'_> {
         let desk = Desk {
             dispatcher: Arc::clone(self.dispatcher),
             names: Arc::new(self.topology.names().clone()),
+            user: self.connector.user().map(Arc::from),
             publisher,
             tracker: self.tracker.clone(),
             stop: self.stop.clone(),

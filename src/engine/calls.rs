@@ -60,6 +60,8 @@ struct Facts {
 /// This worker's rings to one device, for a call may ring more than once.
 #[derive(Debug, Default)]
 struct OwnRing {
+    /// When the oldest of them was sent.
+    since: Option<Timestamp>,
     under_way: usize,
     /// How the one that got furthest ended.
     ended: Option<RingState>,
@@ -73,6 +75,14 @@ impl OwnRing {
             return Some(RingState::UnderWay);
         }
         self.ended
+    }
+
+    /// The state as a cancel of that time sees it.
+    fn state_at(&self, cancelled_at: Timestamp) -> Option<RingState> {
+        if self.since.is_some_and(|since| since > cancelled_at) {
+            return Some(RingState::NotSent);
+        }
+        self.state()
     }
 
     fn end(&mut self, state: RingState) {
@@ -193,9 +203,10 @@ impl Call {
 
     /// Notes that this worker rings a device, and keeps the event if the
     /// ring's cancel has to repeat it.
-    pub fn begin_ring(&self, device_id: &Arc<str>, event: Option<&Arc<Event>>) {
+    pub fn begin_ring(&self, device_id: &Arc<str>, sent_at: Timestamp, event: Option<&Arc<Event>>) {
         let mut facts = lock(&self.facts);
         let ring = facts.rings.entry(Arc::clone(device_id)).or_default();
+        ring.since = Some(ring.since.map_or(sent_at, |since| since.min(sent_at)));
         ring.under_way += 1;
         if let Some(event) = event {
             ring.event = Some(Arc::clone(event));
@@ -222,9 +233,10 @@ impl Call {
         lock(&self.facts).rings.contains_key(device_id)
     }
 
-    /// How this worker's ring to a device ended, waiting for it if it is
-    /// under way; `None` if this worker knows of none.
-    pub async fn ring(&self, device_id: &str) -> Option<RingState> {
+    /// How this worker's ring to a device ended, as a cancel of that time sees
+    /// it, waiting for it if it is under way; `None` if this worker knows of
+    /// none. What was sent later is not the cancel's to stop.
+    pub async fn ring(&self, device_id: &str, cancelled_at: Timestamp) -> Option<RingState> {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
@@ -232,7 +244,7 @@ impl Call {
             let state = lock(&self.facts)
                 .rings
                 .get(device_id)
-                .and_then(OwnRing::state);
+                .and_then(|ring| ring.state_at(cancelled_at));
             if state != Some(RingState::UnderWay) {
                 return state;
             }
@@ -279,6 +291,7 @@ mod tests {
     use crate::call::event::Limits;
 
     const WINDOW: Duration = Duration::from_secs(150);
+    const RUNG: &str = "2026-09-21T14:13:20Z";
 
     fn cancel(sent_at: &str, devices: &[&str]) -> Arc<Event> {
         let devices: Vec<_> = devices
@@ -376,11 +389,11 @@ mod tests {
     async fn who_asks_for_a_ring_under_way_hears_how_it_ended() {
         let calls = Calls::new(WINDOW);
         let call = calls.get(&"c".into());
-        assert_eq!(call.ring("d").await, None);
-        call.begin_ring(&"d".into(), None);
+        assert_eq!(call.ring("d", at(RUNG)).await, None);
+        call.begin_ring(&"d".into(), at(RUNG), None);
         let asking = tokio::spawn({
             let call = Arc::clone(&call);
-            async move { call.ring("d").await }
+            async move { call.ring("d", at(RUNG)).await }
         });
         tokio::task::yield_now().await;
         call.end_ring(&"d".into(), RingState::Accepted);
@@ -392,24 +405,37 @@ mod tests {
         let calls = Calls::new(WINDOW);
         let call = calls.get(&"c".into());
         for state in [RingState::Accepted, RingState::NotSent] {
-            call.begin_ring(&"d".into(), None);
+            call.begin_ring(&"d".into(), at(RUNG), None);
             call.end_ring(&"d".into(), state);
         }
-        assert_eq!(call.ring("d").await, Some(RingState::Accepted));
+        assert_eq!(call.ring("d", at(RUNG)).await, Some(RingState::Accepted));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ring_is_not_there_for_a_cancel_that_is_older() {
+        let calls = Calls::new(WINDOW);
+        let call = calls.get(&"c".into());
+        call.begin_ring(&"d".into(), at(RUNG), None);
+        let before = at("2026-09-21T14:13:19Z");
+        // It does not wait for a ring that is none of its business.
+        assert_eq!(call.ring("d", before).await, Some(RingState::NotSent));
+        call.end_ring(&"d".into(), RingState::Accepted);
+        assert_eq!(call.ring("d", before).await, Some(RingState::NotSent));
+        assert_eq!(call.ring("d", at(RUNG)).await, Some(RingState::Accepted));
     }
 
     #[tokio::test(start_paused = true)]
     async fn calls_are_forgotten_after_their_window_unless_somebody_rings() {
         let calls = Calls::new(WINDOW);
         let held = calls.get(&"held".into());
-        held.begin_ring(&"d".into(), None);
+        held.begin_ring(&"d".into(), at(RUNG), None);
         held.end_ring(&"d".into(), RingState::Accepted);
         calls.cancel(&cancel("2026-09-21T14:13:20Z", &[]));
         tokio::time::advance(WINDOW * 2 + Duration::from_secs(1)).await;
         calls.get(&"tick".into());
         calls.get(&"tock".into());
         assert_eq!(
-            calls.get(&"held".into()).ring("d").await,
+            calls.get(&"held".into()).ring("d", at(RUNG)).await,
             Some(RingState::Accepted)
         );
         let sent = at("2026-09-21T14:13:20Z");

@@ -84,7 +84,7 @@ impl Dispatcher {
         self.once(taken, device, async |id| {
             let call = self.calls.get(&event.call_id);
             let kept = self.repeats_ring(event, device).then_some(event);
-            call.begin_ring(&device.id, kept);
+            call.begin_ring(&device.id, event.sent_at, kept);
             let parcel = Parcel {
                 kind: PushKind::Call,
                 token: &device.token,
@@ -174,11 +174,11 @@ impl Dispatcher {
             return Done::Nothing;
         }
         let call = self.calls.get(&taken.event.call_id);
-        let own_ring =
-            tokio::time::timeout_at(taken.deadline.instant(), call.ring(&device.id)).await;
+        let own_ring = call.ring(&device.id, taken.event.sent_at);
+        let own_ring = tokio::time::timeout_at(taken.deadline.instant(), own_ring).await;
         let own_ring = own_ring.unwrap_or(Some(RingState::Unclear));
-        // A phone that got nothing has nothing to stop; and a VoIP cancel
-        // where no ring came before would ring by itself.
+        // A phone that got nothing, or a later ring only, has nothing to stop;
+        // and a VoIP cancel where no ring came before would ring by itself.
         let pointless = own_ring == Some(RingState::NotSent)
             || (mode == CancelMode::Voip && own_ring != Some(RingState::Accepted));
         if pointless {

@@ -22,8 +22,8 @@ use crate::call::push::{Answer, Attempt, Class, Gate, PushClient, PushKind};
 use crate::call::time::Timestamp;
 use crate::metrics::{AttemptLabels, LaneLabels, Metrics, PlatformLabel, observe};
 
-/// The shortest wait before the same signature is tried again when the
-/// provider saw too many new ones.
+/// The first wait before the same signature is tried again when the provider
+/// saw too many new ones; it doubles up to the longest wait between attempts.
 const SIGNING_WAIT: Duration = Duration::from_secs(1);
 
 /// How much longer than the ring a client may take to end its attempt.
@@ -93,6 +93,8 @@ struct Course {
     backoff: ExponentialBackoff,
     renewed: bool,
     repeated_at_once: bool,
+    /// The shortest next wait with a signature that is too new.
+    signing_wait: Duration,
     last: Option<Answer>,
 }
 
@@ -171,6 +173,7 @@ impl Lane {
             backoff: self.backoff(),
             renewed: false,
             repeated_at_once: false,
+            signing_wait: SIGNING_WAIT,
             last: None,
         };
         let end = loop {
@@ -332,7 +335,11 @@ impl Lane {
                 course.unclear = true;
                 self.wait(job, course, answer, Duration::ZERO)
             }
-            Class::SigningThrottled => self.wait(job, course, answer, SIGNING_WAIT),
+            Class::SigningThrottled => {
+                let floor = course.signing_wait;
+                course.signing_wait = (floor * 2).min(self.retry.max.max(SIGNING_WAIT));
+                self.wait(job, course, answer, floor)
+            }
             Class::NotProcessed | Class::Unavailable | Class::Throttled | Class::NoCredential => {
                 self.wait(job, course, answer, Duration::ZERO)
             }

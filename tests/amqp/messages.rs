@@ -4,7 +4,9 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 
 use lapin::BasicProperties;
-use lapin::options::{BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{
+    BasicConsumeOptions, BasicPublishOptions, QueueBindOptions, QueueDeclareOptions,
+};
 use lapin::types::{AMQPValue, FieldTable};
 use ringpush::amqp::producer::{OutcomeReader, Producer, Wanted};
 use ringpush::call::event::Platform;
@@ -204,6 +206,53 @@ impl Log {
     }
 }
 
+/// Another worker of the same kind, and what it logged until it took messages.
+async fn late_starter(first: &Rig) -> (Rig, String) {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::DEBUG)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let guard = tracing::subscriber::set_default(subscriber);
+    let late = Rig::start(first.settings.clone());
+    late.becomes(true).await;
+    drop(guard);
+    (late, log.text())
+}
+
+/// The broker delivers what was published at once in chunks that are larger
+/// than any prefetch.
+#[tokio::test]
+async fn a_late_starter_is_not_stuck_in_a_large_chunk_of_cancels() {
+    let first = Rig::connected(&Broker::shared().url).await;
+    let eye = Eye::open(&Broker::shared().url).await;
+    let stream = first.name("cancels");
+    let mut confirms = Vec::new();
+    for _ in 0..8000 {
+        let options = BasicPublishOptions::default();
+        let properties = BasicProperties::default();
+        let publish = eye.channel.basic_publish(
+            "".into(),
+            stream.as_str().into(),
+            options,
+            b"junk",
+            properties,
+        );
+        confirms.push(publish.await.expect("published"));
+    }
+    for confirm in confirms {
+        confirm.await.expect("confirmed");
+    }
+    let (late, text) = late_starter(&first).await;
+    // On a slow machine it may give up after its two seconds, which is said in
+    // other words.
+    assert!(!text.contains("cancels cannot be read in time"), "{text}");
+    late.worker.close().await;
+    first.end().await;
+}
+
 #[tokio::test]
 async fn a_late_starter_reads_the_cancels_it_missed_before_its_first_ring() {
     let first = Rig::connected(&Broker::shared().url).await;
@@ -219,18 +268,7 @@ async fn a_late_starter_reads_the_cancels_it_missed_before_its_first_ring() {
         )
         .await;
     }
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::DEBUG)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    let guard = tracing::subscriber::set_default(subscriber);
-    let late = Rig::start(first.settings.clone());
-    late.becomes(true).await;
-    drop(guard);
-    let text = log.text();
+    let (late, text) = late_starter(&first).await;
     // 250 cancels and the first worker's marker.
     assert!(text.contains("caught up with read=251"), "{text}");
     late.worker.close().await;

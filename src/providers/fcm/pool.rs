@@ -317,6 +317,9 @@ fn channel(
         .pool_idle_timeout(None)
         .tcp_nodelay(true)
         .connect_timeout(CONNECT_TIMEOUT.min(attempt_timeout / 2))
+        // Whoever repeats a push counts its attempts and looks for a
+        // cancel first; repeats in here would do neither.
+        .retry(reqwest::retry::never())
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .no_proxy()

@@ -307,6 +307,20 @@ async fn answers_are_read_to_their_headers_and_classified() {
     assert_eq!(answer.retry_after, Some(Duration::from_secs(7)));
 }
 
+/// Whoever repeats it counts its attempts, and looks for a cancel first.
+#[tokio::test]
+async fn a_refused_stream_is_not_repeated_in_here() {
+    let fcm = Fcm::start(|_| Reply::Reset(h2::Reason::REFUSED_STREAM)).await;
+    let oauth = OAuth::start([Grant::Token(3600)]).await;
+    let client = client(&settings(&fcm), &oauth);
+    let answer = ring(&client).await;
+    assert_eq!(
+        summary(&answer),
+        (Class::NotProcessed, Some("connection"), true)
+    );
+    assert_eq!(fcm.posts().len(), 1);
+}
+
 #[tokio::test]
 async fn redirects_are_not_followed() {
     let fcm = Fcm::start(|seen| match seen.path.as_str() {
