@@ -1,5 +1,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tokio::task::AbortHandle;
 use uuid::Uuid;
 
 use super::*;
@@ -176,6 +177,41 @@ async fn warming_gives_up_in_time() {
     let client = client(&settings, &oauth);
     tokio::time::timeout(AMPLE, client.warm()).await.unwrap();
     assert_eq!(client.ready_connections(), 0);
+}
+
+/// Passes connections on, until it is aborted.
+async fn door(at: &str, to: std::net::SocketAddr) -> (std::net::SocketAddr, AbortHandle) {
+    let listener = tokio::net::TcpListener::bind(at).await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let task = tokio::spawn(async move {
+        let mut passed = tokio::task::JoinSet::new();
+        while let Ok((mut outside, _)) = listener.accept().await {
+            passed.spawn(async move {
+                let mut inside = tokio::net::TcpStream::connect(to).await.unwrap();
+                tokio::io::copy_bidirectional(&mut outside, &mut inside).await
+            });
+        }
+    });
+    (addr, task.abort_handle())
+}
+
+#[tokio::test]
+async fn who_asks_learns_that_fcm_cannot_be_reached_and_that_it_can_again() {
+    let (fcm, oauth) = (accepting().await, OAuth::start([Grant::Token(3600)]).await);
+    let (addr, open) = door("127.0.0.1:0", fcm.addr).await;
+    let settings = Settings {
+        url: format!("https://{addr}"),
+        ..settings(&fcm)
+    };
+    let client = client(&settings, &oauth);
+    client.warm().await;
+    client.keep_connected();
+    open.abort();
+    until(|| std::net::TcpStream::connect(addr).is_err()).await;
+    until(|| client.hindrance().is_some()).await;
+    let (_, _open) = door(&addr.to_string(), fcm.addr).await;
+    until(|| client.hindrance().is_none()).await;
+    assert!(fcm.posts().is_empty());
 }
 
 #[tokio::test]
