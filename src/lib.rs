@@ -16,7 +16,7 @@
 //!   retry), cancels, token verdicts and their brake, the last pushes.
 //! - [`call`]: the event, one device's push, outcomes, payload profiles. Pure:
 //!   no clock and no I/O.
-//! - [`metrics`], [`shutdown`]: leaves, know nothing of the rest.
+//! - [`metrics`], [`shutdown`], [`trust`]: leaves, know nothing of the rest.
 //!
 //! [`simulator`] stands apart: strict `APNs`, FCM and OAuth servers for the
 //! demo, the tests and users. It shares no code with the clients it judges.
@@ -33,3 +33,4 @@ pub mod providers;
 pub mod shutdown;
 pub mod simulator;
 pub mod telemetry;
+pub mod trust;

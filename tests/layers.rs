@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const LEAVES: [&str; 2] = ["metrics", "shutdown"];
+const LEAVES: [&str; 3] = ["metrics", "shutdown", "trust"];
 const ADAPTERS: [&str; 5] = [
     "amqp",
     "providers",
@@ -42,7 +42,7 @@ fn allowed(module: &str) -> Option<BTreeSet<&'static str>> {
         "engine" => core().collect(),
         // It judges the clients: what it shared with them would cancel out.
         "simulator" => ["shutdown"].into(),
-        "call" | "metrics" | "shutdown" => BTreeSet::new(),
+        "call" | "metrics" | "shutdown" | "trust" => BTreeSet::new(),
         _ => return None,
     })
 }

@@ -49,6 +49,16 @@ struct BadDevice {
     device: Value,
 }
 
+/// A device that rings, with an `alert_token` that nothing can be pushed to.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BadAlertToken {
+    why: String,
+    /// What the outcome of a background push says.
+    detail: String,
+    device: Value,
+}
+
 #[derive(Deserialize, PartialEq, Debug)]
 #[serde(deny_unknown_fields)]
 struct Fault {
@@ -126,7 +136,7 @@ fn the_schema_refuses_every_bad_event_that_it_can_see() {
 #[test]
 fn bad_devices_are_reported_and_leave_the_others_alone() {
     let fixtures = read::<BadDevice>("devices-bad");
-    assert!(fixtures.len() >= 26, "only {} were found", fixtures.len());
+    assert!(fixtures.len() >= 24, "only {} were found", fixtures.len());
     for (name, bad) in fixtures {
         let event = Event::decode(bad.event().to_string().as_bytes(), LIMITS)
             .unwrap_or_else(|e| panic!("{name} took the whole event with it: {e}"));
@@ -149,6 +159,22 @@ fn the_schema_refuses_every_bad_device_that_it_can_see() {
     for (name, bad) in read::<BadDevice>("devices-bad") {
         let valid = schema.is_valid(&bad.event());
         assert_eq!(valid, bad.schema_blind.is_some(), "{name}: {}", bad.why);
+    }
+}
+
+#[test]
+fn a_device_with_a_bad_alert_token_rings_although_the_schema_refuses_it() {
+    let schema = schema();
+    let fixtures = read::<BadAlertToken>("alert-tokens-bad");
+    assert!(fixtures.len() >= 4, "only {} were found", fixtures.len());
+    for (name, bad) in fixtures {
+        let event = event_of(std::slice::from_ref(&bad.device));
+        assert!(!schema.is_valid(&event), "{name}: {}", bad.why);
+        let event = Event::decode(event.to_string().as_bytes(), LIMITS).unwrap();
+        let device = event.devices()[0].device.as_ref();
+        let device = device.unwrap_or_else(|bad| panic!("{name}: {}", bad.error));
+        let found = device.background_token();
+        assert_eq!(found, Err(("invalid_alert_token", bad.detail)), "{name}");
     }
 }
 
@@ -182,7 +208,10 @@ fn schema_and_decoder_know_the_same_fields() {
             };
             target[field] = json!([[[]]]);
             let decoded = Event::decode(event.to_string().as_bytes(), LIMITS);
-            let refused = decoded.map_or(true, |e| e.devices()[0].device.is_err());
+            let refused = decoded.map_or(true, |e| match &e.devices()[0].device {
+                Ok(device) => device.background_token().is_err(),
+                Err(_) => true,
+            });
             assert!(refused, "the decoder does not look at {name}.{field}");
         }
     }
@@ -235,12 +264,16 @@ impl BadDevice {
             .chain([&self.device, &after])
             .cloned()
             .collect();
-        json!({
-            "v": 1, "event": "ring", "event_id": "0d5c1f7e-3c55-4f0e-9a10-6a3f0a7be001",
-            "call_id": "room-42", "sent_at": "2026-09-21T14:13:20Z",
-            "caller": {"id": "user-1"}, "devices": devices,
-        })
+        event_of(&devices)
     }
+}
+
+fn event_of(devices: &[Value]) -> Value {
+    json!({
+        "v": 1, "event": "ring", "event_id": "0d5c1f7e-3c55-4f0e-9a10-6a3f0a7be001",
+        "call_id": "room-42", "sent_at": "2026-09-21T14:13:20Z",
+        "caller": {"id": "user-1"}, "devices": devices,
+    })
 }
 
 fn document() -> Value {

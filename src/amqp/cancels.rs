@@ -4,8 +4,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use futures_util::{StreamExt, TryFutureExt};
 use lapin::message::Delivery;
 use lapin::options::{BasicQosOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
@@ -19,10 +20,12 @@ use crate::call::outcome::TraceContext;
 use crate::engine::dispatch::Dispatcher;
 
 use super::acks::{Acks, Word};
+use super::complaint::Complaint;
 use super::ledger::Fate;
 use super::publisher::{ConfirmChannel, Message};
 use super::reports::properties;
-use super::topology::{Topology, bounded, consume_options, open, short, table, text};
+use super::topology::Topology;
+use super::wire::{bounded, consume_options, open, short, table, text};
 use super::{AmqpError, CancelSource};
 
 /// Cancels delivered and not yet acknowledged, at most. A stream is read only
@@ -39,8 +42,11 @@ const MARKER: &str = "ringpush.marker";
 
 /// Between two attempts to read cancels that cannot be read.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// At most one line about that in this time.
+/// At most one line about that in this time. `RabbitMQ` 3.10 that was killed right
+/// after it declared a stream can come back with one that ends every reader.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+/// Cancels count as read again when they have been for this long.
+const STEADY: Duration = Duration::from_secs(3);
 
 /// Keeps reading cancels. That they cannot be read does not stop rings: a
 /// phone that rings on after the caller hung up is better than one that never
@@ -67,7 +73,7 @@ impl Cancels<'_> {
             }
             Ok::<Reader, AmqpError>(reader)
         };
-        let mut error = match first.await {
+        let error = match first.await {
             Ok(reader) => {
                 // Whoever waited may have gone on.
                 let _ = caught_up.send(Ok(()));
@@ -79,22 +85,7 @@ impl Cancels<'_> {
                 AmqpError::lost("cancels", text)
             }
         };
-        let mut complained: Option<Instant> = None;
-        loop {
-            if complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
-                complained = Some(Instant::now());
-                warn!(%error, "cancels cannot be read; rings go on, trying again");
-            }
-            sleep(RETRY_AFTER).await;
-            error = match self.start().await {
-                Ok(reader) => {
-                    info!("cancels are read again");
-                    complained = None;
-                    reader.run().await
-                }
-                Err(error) => error,
-            };
-        }
+        again_and_again(error, || self.start().map_ok(Reader::run)).await
     }
 
     /// Starts to read, from the longest life of a ring ago where there is a
@@ -130,6 +121,41 @@ impl Cancels<'_> {
             dispatcher: Arc::clone(self.dispatcher),
             queue,
         })
+    }
+}
+
+/// Starts over whenever reading failed, and says so now and then.
+async fn again_and_again<S, R>(mut error: AmqpError, start: impl Fn() -> S) -> Infallible
+where
+    S: Future<Output = Result<R, AmqpError>>,
+    R: Future<Output = AmqpError>,
+{
+    let mut complaint = Complaint::every(COMPLAIN_EVERY);
+    let mut said = false;
+    loop {
+        if complaint.is_due() {
+            warn!(%error, "cancels cannot be read; rings go on, trying again");
+            said = true;
+        }
+        sleep(RETRY_AFTER).await;
+        let reading = match start().await {
+            Ok(reading) => reading,
+            Err(failure) => {
+                error = failure;
+                continue;
+            }
+        };
+        let mut reading = std::pin::pin!(reading);
+        error = tokio::select! {
+            error = &mut reading => error,
+            () = sleep(STEADY) => {
+                if said {
+                    info!("cancels are read again");
+                    said = false;
+                }
+                reading.await
+            }
+        };
     }
 }
 
@@ -281,7 +307,7 @@ async fn publish_marker(mut channel: ConfirmChannel, queue: &str) -> Result<Uuid
         mandatory: true,
         properties: properties(&id.to_string(), MARKER, &TraceContext::default())
             .with_type(MARKER.into()),
-        body: Vec::new(),
+        body: Bytes::new(),
     });
     match channel.next().await?.1 {
         Fate::Confirmed => {
@@ -289,5 +315,69 @@ async fn publish_marker(mut channel: ConfirmChannel, queue: &str) -> Result<Uuid
             Ok(id)
         }
         Fate::Refused | Fate::Returned => Err(AmqpError::lost("the marker", "was not taken")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::future::ready;
+
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
+
+    /// Counts warnings and other lines.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<std::sync::Mutex<(u32, u32)>>);
+
+    impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Lines {
+        fn on_event(
+            &self,
+            event: &tracing::Event<'_>,
+            _: tracing_subscriber::layer::Context<'_, S>,
+        ) {
+            let mut counts = self.0.lock().unwrap();
+            if *event.metadata().level() == tracing::Level::WARN {
+                counts.0 += 1;
+            } else {
+                counts.1 += 1;
+            }
+        }
+    }
+
+    fn listen() -> (Lines, tracing::subscriber::DefaultGuard) {
+        let lines = Lines::default();
+        let subscriber = tracing_subscriber::registry().with(lines.clone());
+        (lines, tracing::subscriber::set_default(subscriber))
+    }
+
+    fn failure() -> AmqpError {
+        AmqpError::lost("queue c", "the broker cancelled its consumer")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_ends_every_reader_is_said_once_a_minute() {
+        // With only one subscriber about, tracing remembers another test's "no".
+        let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::new());
+        let (lines, _guard) = listen();
+        let attempts = Cell::new(0);
+        let start = || {
+            attempts.set(attempts.get() + 1);
+            ready(Ok(ready(failure())))
+        };
+        let ten_minutes = Duration::from_secs(599);
+        let _ = timeout(ten_minutes, again_and_again(failure(), start)).await;
+        assert_eq!(*lines.0.lock().unwrap(), (10, 0));
+        assert!(attempts.get() >= 590, "only {} attempts", attempts.get());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn that_cancels_are_read_again_is_said_when_it_lasts() {
+        let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::new());
+        let (lines, _guard) = listen();
+        let start = || ready(Ok(std::future::pending()));
+        let _ = timeout(STEADY * 2, again_and_again(failure(), start)).await;
+        assert_eq!(*lines.0.lock().unwrap(), (1, 1));
     }
 }

@@ -4,6 +4,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
 use lapin::uri::{AMQPScheme, AMQPUri, SASLMechanism};
 use lapin::{Connection, ConnectionProperties};
@@ -11,6 +13,8 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use crate::trust;
 
 use super::{AmqpError, Settings};
 
@@ -184,10 +188,16 @@ fn tls(settings: &Settings, uri: &AMQPUri) -> Result<OwnedTLSConfig, AmqpError> 
             cure: "use amqps:// or remove it",
         });
     }
-    let cert_chain = match &settings.ca_file {
+    let mut cert_chain = match &settings.ca_file {
         Some(file) => Some(certificates("ca_file", file)?),
         None => None,
     };
+    if uri.scheme == AMQPScheme::AMQPS {
+        let hidden = hidden_roots()?;
+        if !hidden.is_empty() {
+            *cert_chain.get_or_insert_default() += &hidden;
+        }
+    }
     let identity = match (&settings.client_cert_file, &settings.client_key_file) {
         (Some(certificate), Some(key)) => Some(OwnedIdentity::PKCS8 {
             pem: certificates("client_cert_file", certificate)?.into_bytes(),
@@ -199,6 +209,20 @@ fn tls(settings: &Settings, uri: &AMQPUri) -> Result<OwnedTLSConfig, AmqpError> 
         identity,
         cert_chain,
     })
+}
+
+/// The roots that lapin does not see for itself, in PEM.
+fn hidden_roots() -> Result<String, AmqpError> {
+    let roots = trust::hidden().map_err(|error| AmqpError::Setting {
+        key: "url",
+        problem: format!("TLS needs the system's certificates, but {error}"),
+        cure: "mend the environment of the worker",
+    })?;
+    let pem = roots.iter().map(|root| {
+        let text = STANDARD.encode(root);
+        format!("\n-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
+    });
+    Ok(pem.collect())
 }
 
 fn read(key: &'static str, file: &Path) -> Result<Vec<u8>, AmqpError> {

@@ -8,7 +8,8 @@ use lapin::types::{FieldTable, ShortString};
 use crate::call::event::Part;
 
 use super::publisher::Message;
-use super::topology::{Names, text};
+use super::topology::Names;
+use super::wire::text;
 
 /// What was taken from a queue.
 #[derive(Clone, Debug)]
@@ -38,7 +39,7 @@ pub(crate) fn dead_letter(
         key: String::new(),
         mandatory: true,
         properties: rebuilt(&original.properties, user, headers),
-        body: original.body.to_vec(),
+        body: original.body.clone(),
     }
 }
 
@@ -60,7 +61,7 @@ pub(crate) fn part_message(
         key: names.queue_of(part.platform).to_owned(),
         mandatory: true,
         properties,
-        body: part.body,
+        body: part.body.into(),
     }
 }
 
@@ -132,7 +133,7 @@ fn rebuilt(original: &BasicProperties, user: Option<&str>, headers: FieldTable) 
 mod tests {
     use lapin::types::AMQPValue;
 
-    use super::super::topology::text_of;
+    use super::super::wire::text_of;
     use super::*;
     use crate::call::event::{PartNumber, Platform};
 
@@ -171,7 +172,7 @@ mod tests {
             "p.ios",
         );
         assert_eq!((&*letter.exchange, &*letter.key), ("p.dead", ""));
-        assert_eq!(letter.body, b"{}");
+        assert_eq!(&letter.body[..], b"{}");
         let properties = &letter.properties;
         assert_eq!(properties.message_id(), &Some("m".into()));
         assert_eq!(properties.correlation_id(), &Some("c".into()));

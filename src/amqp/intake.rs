@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
-use lapin::message::Delivery as Message;
+use lapin::message::Delivery as Delivered;
 use lapin::options::{BasicCancelOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, Consumer};
@@ -22,8 +22,10 @@ use crate::engine::dispatch::Dispatcher;
 use super::AmqpError;
 use super::acks::{Acks, Word};
 use super::forward::{Original, dead_letter, part_message};
-use super::publisher::{PublishError, Publisher, pause};
-use super::topology::{Names, bounded, consume_options, open, short, text_of};
+use super::publisher::{Message, PublishError, Publisher, pause};
+use super::repair::{Lost, Repairs};
+use super::topology::Names;
+use super::wire::{bounded, consume_options, open, short, text_of};
 
 /// What every intake of a session needs.
 #[derive(Clone)]
@@ -33,10 +35,27 @@ pub(crate) struct Desk {
     /// Who this worker is to the broker, where that is known.
     pub(crate) user: Option<Arc<str>>,
     pub(crate) publisher: Publisher,
+    pub(crate) repairs: Repairs,
     /// The messages under way, of all sessions.
     pub(crate) tracker: TaskTracker,
     /// Take no more.
     pub(crate) stop: CancellationToken,
+}
+
+impl Desk {
+    /// Passes a message on. If its queue is gone that is declared again first.
+    async fn pass_on(&self, message: Message) -> Result<(), PublishError> {
+        let lost = Lost {
+            exchange: message.exchange.clone(),
+            key: message.key.clone(),
+        };
+        match self.publisher.publish(message.clone()).await {
+            Err(PublishError::Returned) if self.repairs.of(lost).await => {
+                self.publisher.publish(message).await
+            }
+            result => result,
+        }
+    }
 }
 
 /// A queue being consumed.
@@ -116,7 +135,7 @@ impl Intake {
         Ok(())
     }
 
-    fn delivered(&self, next: Option<lapin::Result<Message>>) -> Result<Message, AmqpError> {
+    fn delivered(&self, next: Option<lapin::Result<Delivered>>) -> Result<Delivered, AmqpError> {
         let what = || format!("queue {}", self.queue);
         match next {
             Some(Ok(message)) => Ok(message),
@@ -125,7 +144,7 @@ impl Intake {
         }
     }
 
-    fn take(&self, message: Message) {
+    fn take(&self, message: Delivered) {
         let handling = Handling {
             desk: self.desk.clone(),
             acks: self.acks.clone(),
@@ -145,7 +164,7 @@ struct Handling {
 }
 
 impl Handling {
-    async fn run(self, message: Message) {
+    async fn run(self, message: Delivered) {
         let tag = message.delivery_tag;
         let token = self.desk.tracker.token();
         // A message that makes the engine panic must not take the others with
@@ -168,7 +187,7 @@ impl Handling {
 
     /// What is to be said about the message; nothing if the session is gone,
     /// for then the broker delivers it again anyway.
-    async fn settle(&self, message: Message) -> Option<Word> {
+    async fn settle(&self, message: Delivered) -> Option<Word> {
         let original = Original {
             body: Bytes::from(message.data),
             properties: message.properties,
@@ -182,12 +201,12 @@ impl Handling {
                 let (names, text) = (&self.desk.names, error.to_string());
                 let letter = dead_letter(&original, names, user, &text, &self.queue);
                 warn!(queue = self.queue, %error, "a message goes to the dead queue");
-                self.desk.publisher.publish(letter).await
+                self.desk.pass_on(letter).await
             }
             Verdict::Split(parts) => {
                 let publishes = parts.into_iter().map(|part| {
                     let message = part_message(&original, &self.desk.names, user, part);
-                    self.desk.publisher.publish(message)
+                    self.desk.pass_on(message)
                 });
                 futures_util::future::try_join_all(publishes)
                     .await

@@ -7,12 +7,12 @@
 //! published before its confirm was seen is resolved too: one of these may hold
 //! its return.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use lapin::BasicProperties;
 use tokio::time::Instant;
 
-use super::topology::text_of;
+use super::wire::text_of;
 
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +74,9 @@ pub(crate) struct Ledger {
     next: u64,
     open: BTreeMap<u64, Open>,
     held: VecDeque<Held>,
-    returned: HashSet<Mark>,
+    /// What was returned, and the number of the first message that was
+    /// published after that was seen: it and those behind it are not meant.
+    returned: HashMap<Mark, u64>,
     fates: VecDeque<(u64, Fate)>,
 }
 
@@ -91,7 +93,7 @@ impl Ledger {
     /// Takes down what a confirm said, and the return that came with it, of
     /// whichever message that is.
     pub(crate) fn resolve(&mut self, seq: u64, acked: bool, returned: Option<Mark>) {
-        self.returned.extend(returned);
+        self.returned.extend(returned.map(|mark| (mark, self.next)));
         let Some(open) = self.open.remove(&seq) else {
             return;
         };
@@ -117,7 +119,8 @@ impl Ledger {
         while self.held.front().is_some_and(|held| held.until <= oldest)
             && let Some(held) = self.held.pop_front()
         {
-            let fate = if self.returned.contains(&held.mark) {
+            let returned = self.returned.get(&held.mark);
+            let fate = if returned.is_some_and(|next| held.seq < *next) {
                 Fate::Returned
             } else {
                 Fate::Confirmed
@@ -145,7 +148,7 @@ impl Ledger {
 mod tests {
     use lapin::types::FieldTable;
 
-    use super::super::topology::text;
+    use super::super::wire::text;
     use super::*;
 
     fn mark(id: &str) -> Mark {
@@ -199,6 +202,22 @@ mod tests {
         assert_eq!(ledger.pop(), Some((first, Fate::Confirmed)));
         assert_eq!(ledger.pop(), None);
         assert_eq!(ledger.outstanding(), 1);
+    }
+
+    #[test]
+    fn the_same_message_published_again_is_not_taken_for_returned() {
+        let mut ledger = Ledger::default();
+        let first = ledger.enter(Some(mark("m")));
+        ledger.resolve(first, true, Some(mark("m")));
+        let other = ledger.enter(Some(mark("other")));
+        assert_eq!(ledger.pop(), Some((first, Fate::Returned)));
+        let again = ledger.enter(Some(mark("m")));
+        ledger.resolve(again, true, None);
+        ledger.resolve(other, true, None);
+        assert_eq!(
+            all(&mut ledger),
+            [(again, Fate::Confirmed), (other, Fate::Confirmed)]
+        );
     }
 
     #[test]

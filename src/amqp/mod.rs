@@ -8,6 +8,7 @@
 
 mod acks;
 mod cancels;
+mod complaint;
 mod connect;
 mod error;
 mod forward;
@@ -16,11 +17,14 @@ mod ledger;
 pub mod producer;
 mod proof;
 mod publisher;
+pub mod reader;
+mod repair;
 mod reports;
 mod session;
 mod settings;
 mod settle;
 mod topology;
+mod wire;
 mod worker;
 
 pub use connect::Connector;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use lapin::BasicProperties;
 use tokio::time::timeout;
 
@@ -38,7 +39,7 @@ pub async fn prove(settings: &Settings) -> Result<Vec<QueueCount>, AmqpError> {
                 key: "check".to_owned(),
                 mandatory: false,
                 properties: BasicProperties::default(),
-                body: b"{\"v\":1,\"type\":\"check\"}".to_vec(),
+                body: Bytes::from_static(b"{\"v\":1,\"type\":\"check\"}"),
             });
             channel.next().await?;
             // What is split or on the wrong queue goes through this one.
@@ -47,7 +48,7 @@ pub async fn prove(settings: &Settings) -> Result<Vec<QueueCount>, AmqpError> {
                 key: format!("{}.check", settings.prefix),
                 mandatory: false,
                 properties: BasicProperties::default(),
-                body: Vec::new(),
+                body: bytes::Bytes::new(),
             });
             channel.next().await?;
             channel.close().await;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
@@ -16,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::AmqpError;
 use super::ledger::{Fate, Ledger, Mark};
-use super::topology::{bounded, open, short};
+use super::wire::{bounded, open, short};
 
 /// Bound on any single operation on the broker.
 pub(crate) const OPERATION_TIMEOUT: Duration = Duration::from_secs(5);
@@ -35,7 +36,7 @@ pub(crate) struct Message {
     /// Whether a message that no queue takes is a failure.
     pub(crate) mandatory: bool,
     pub(crate) properties: BasicProperties,
-    pub(crate) body: Vec<u8>,
+    pub(crate) body: Bytes,
 }
 
 impl std::fmt::Debug for Message {
@@ -171,8 +172,9 @@ impl ConfirmChannel {
         let confirmation = match confirmation {
             Ok(confirmation) => confirmation,
             Err(error) => {
+                // An exchange that is gone is declared again by the next session.
                 self.failure
-                    .get_or_insert_with(|| AmqpError::of_operation("publishing", &error));
+                    .get_or_insert_with(|| AmqpError::of_operation("publishing", &error).passing());
                 return;
             }
         };

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use lapin::{BasicProperties, Connection};
+use lapin::BasicProperties;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
-use tracing::{error, warn};
+use tracing::error;
 use uuid::Uuid;
 
 use crate::call::event::Platform;
@@ -20,14 +20,12 @@ use crate::metrics::Metrics;
 use super::AmqpError;
 use super::ledger::Fate;
 use super::publisher::{ConfirmChannel, Message, WINDOW};
+use super::repair::{Lost, Repairs};
 use super::settle::Line;
-use super::topology::{Topology, short, table, text};
+use super::wire::{short, table, text};
 
 /// How long a report that was refused or returned waits for its next attempt.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// How often exchanges and queues are declared again because a token event
-/// found none.
-const DECLARE_EVERY: Duration = Duration::from_secs(5);
 /// At most one line about lost reports in this time.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
@@ -160,7 +158,6 @@ pub(crate) struct ReportQueue {
     published: BTreeMap<u64, Item>,
     /// Refused or returned, with the time of their next attempt.
     again: VecDeque<(Instant, Item)>,
-    declared: Option<Instant>,
     /// How many may wait before those given up are put away.
     crowded: usize,
 }
@@ -172,7 +169,6 @@ impl ReportQueue {
             waiting: VecDeque::new(),
             published: BTreeMap::new(),
             again: VecDeque::new(),
-            declared: None,
             crowded: CROWDED,
         }
     }
@@ -182,51 +178,33 @@ impl ReportQueue {
     pub(crate) async fn serve(
         &mut self,
         channel: &mut ConfirmChannel,
-        topology: &Topology,
-        declare_on: &Connection,
+        exchange: &str,
+        repairs: &Repairs,
     ) -> AmqpError {
         loop {
-            let done = match self.step(channel, topology).await {
-                Ok(Need::Nothing) => Ok(()),
-                Ok(Need::Queue) => self.declare(topology, declare_on).await,
-                Err(error) => Err(error),
-            };
-            if let Err(error) = done {
-                return error;
+            match self.step(channel, exchange).await {
+                Ok(None) => {}
+                // It is published again in any case.
+                Ok(Some(lost)) => _ = repairs.of(lost).await,
+                Err(error) => return error,
             }
         }
     }
 
-    async fn declare(
-        &mut self,
-        topology: &Topology,
-        declare_on: &Connection,
-    ) -> Result<(), AmqpError> {
-        let now = Instant::now();
-        if self.declared.is_some_and(|at| now - at < DECLARE_EVERY) {
-            return Ok(());
-        }
-        self.declared = Some(now);
-        let queue = &topology.names().tokens;
-        warn!(
-            queue,
-            "a token event found no queue: it was deleted, or its binding to token.# was"
-        );
-        topology.ensure(declare_on).await
-    }
-
+    /// The next thing that happens; a report that found no queue, if it was
+    /// that.
     async fn step(
         &mut self,
         channel: &mut ConfirmChannel,
-        topology: &Topology,
-    ) -> Result<Need, AmqpError> {
+        exchange: &str,
+    ) -> Result<Option<Lost>, AmqpError> {
         while channel.outstanding() < WINDOW
             && let Some(item) = self.waiting.pop_front()
         {
             if item.is_forgotten() {
                 continue;
             }
-            let Some(message) = message(&item, &topology.names().outcomes) else {
+            let Some(message) = message(&item, exchange) else {
                 continue;
             };
             self.published.insert(channel.publish(message), item);
@@ -236,7 +214,8 @@ impl ReportQueue {
             biased;
             fate = channel.next() => {
                 let (seq, fate) = fate?;
-                return Ok(self.settle(seq, fate));
+                let returned = self.settle(seq, fate);
+                return Ok(returned.map(|key| Lost { exchange: exchange.to_owned(), key }));
             }
             item = self.incoming.recv() => {
                 let Some(item) = item else { return std::future::pending().await };
@@ -246,7 +225,7 @@ impl ReportQueue {
                 self.waiting.extend(self.again.pop_front().map(|(_, item)| item));
             }
         }
-        Ok(Need::Nothing)
+        Ok(None)
     }
 
     /// Puts an item at the end of the line, and those away that were given up:
@@ -259,25 +238,21 @@ impl ReportQueue {
         }
     }
 
-    fn settle(&mut self, seq: u64, fate: Fate) -> Need {
-        let Some(item) = self.published.remove(&seq) else {
-            return Need::Nothing;
-        };
-        match fate {
+    /// Takes down what became of a report. The routing key that no queue is
+    /// bound to, if that was it.
+    fn settle(&mut self, seq: u64, fate: Fate) -> Option<String> {
+        let item = self.published.remove(&seq)?;
+        let returned = match fate {
             Fate::Confirmed => {
                 // Nobody may be waiting any more.
                 let _ = item.safe.send(());
-                Need::Nothing
+                return None;
             }
-            Fate::Refused => {
-                self.again.push_back((Instant::now() + RETRY_AFTER, item));
-                Need::Nothing
-            }
-            Fate::Returned => {
-                self.again.push_back((Instant::now() + RETRY_AFTER, item));
-                Need::Queue
-            }
-        }
+            Fate::Refused => None,
+            Fate::Returned => Some(item.report.routing_key()),
+        };
+        self.again.push_back((Instant::now() + RETRY_AFTER, item));
+        returned
     }
 
     /// Puts what was published and not confirmed back to the front, when a
@@ -291,12 +266,6 @@ impl ReportQueue {
         items.retain(|item| !item.is_forgotten());
         self.waiting = items;
     }
-}
-
-enum Need {
-    Nothing,
-    /// The queue of token events.
-    Queue,
 }
 
 fn message(item: &Item, exchange: &str) -> Option<Message> {
@@ -318,7 +287,7 @@ fn message(item: &Item, exchange: &str) -> Option<Message> {
             &item.report.call_id,
             &item.report.trace,
         ),
-        body,
+        body: body.into(),
     })
 }
 

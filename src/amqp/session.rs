@@ -20,6 +20,7 @@ use super::cancels::{CATCH_UP, Cancels};
 use super::connect::close;
 use super::intake::{Desk, Intake};
 use super::publisher::{ConfirmChannel, Publisher};
+use super::repair::Repairs;
 use super::reports::ReportQueue;
 use super::topology::Topology;
 use super::{AmqpError, Connector};
@@ -104,8 +105,10 @@ impl Session<'_> {
             ring_window: self.ring_window,
             dispatcher: self.dispatcher,
         };
+        let (repairs, shop) = Repairs::new();
         let working = async {
-            if let Err(error) = self.start(link, forwarding, gate, &mut tasks).await {
+            let started = self.start(link, forwarding, repairs.clone(), gate, &mut tasks);
+            if let Err(error) = started.await {
                 return error;
             }
             self.metrics.broker_connected.set(1);
@@ -124,7 +127,12 @@ impl Session<'_> {
         tokio::select! {
             error = working => error,
             never = cancels.keep(marking, caught_up) => match never {},
-            error = reports.serve(&mut channel, self.topology, &link.consuming) => error,
+            never = shop.serve(self.topology, &link.consuming) => match never {},
+            error = reports.serve(
+                &mut channel,
+                &self.topology.names().outcomes,
+                &repairs,
+            ) => error,
             error = watch_connection(&link.consuming, "the consuming connection", None) => error,
             error = watch_connection(
                 &link.publishing,
@@ -152,6 +160,7 @@ impl Session<'_> {
         &self,
         link: &Link,
         forwarding: ConfirmChannel,
+        repairs: Repairs,
         gate: oneshot::Receiver<Result<(), AmqpError>>,
         tasks: &mut Tasks,
     ) -> Result<(), AmqpError> {
@@ -167,6 +176,7 @@ impl Session<'_> {
             names: Arc::new(self.topology.names().clone()),
             user: self.connector.user().map(Arc::from),
             publisher,
+            repairs,
             tracker: self.tracker.clone(),
             stop: self.stop.clone(),
         };

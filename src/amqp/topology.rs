@@ -1,15 +1,14 @@
 //! The exchanges and queues, and how they are declared or looked for.
 
-use lapin::options::{
-    BasicConsumeOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
-};
-use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection, ExchangeKind};
 use tokio::time::timeout;
 
 use crate::call::event::Platform;
 
 use super::publisher::OPERATION_TIMEOUT;
+use super::wire::{bounded, open, short, table, text};
 use super::{AmqpError, CancelSource};
 
 /// Failed deliveries after which the broker itself moves a message to the dead
@@ -109,6 +108,11 @@ impl Topology {
 
     pub(crate) const fn cancels(&self) -> CancelSource {
         self.cancels
+    }
+
+    /// Whether what is missing may be created.
+    pub(crate) const fn declares(&self) -> bool {
+        self.declare
     }
 
     /// Makes sure that everything is there, on a channel of its own: a refused
@@ -296,65 +300,6 @@ impl Topology {
         }
         error.passing()
     }
-}
-
-/// A channel, within the time that any operation may take.
-pub(crate) async fn open(connection: &Connection) -> Result<Channel, AmqpError> {
-    bounded("a channel", connection.create_channel()).await
-}
-
-/// Bounds an operation on the broker and sorts its failure.
-pub(crate) async fn bounded<T>(
-    what: &str,
-    operation: impl Future<Output = lapin::Result<T>>,
-) -> Result<T, AmqpError> {
-    match timeout(OPERATION_TIMEOUT, operation).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(AmqpError::of_operation(what, &error)),
-        Err(_) => Err(AmqpError::lost(
-            what,
-            format!("no answer within {} s", OPERATION_TIMEOUT.as_secs()),
-        )),
-    }
-}
-
-/// Options of a consumer that acknowledges.
-pub(crate) const fn consume_options(exclusive: bool) -> BasicConsumeOptions {
-    BasicConsumeOptions {
-        no_local: false,
-        no_ack: false,
-        exclusive,
-        nowait: false,
-    }
-}
-
-/// A name made from a prefix that [`Settings`](super::Settings) has bounded.
-/// What is too long anyway becomes empty, which the broker refuses.
-pub(crate) fn short(text: &str) -> ShortString {
-    ShortString::try_new(text).unwrap_or_else(|_| "".into())
-}
-
-pub(crate) fn text(value: &str) -> AMQPValue {
-    AMQPValue::LongString(value.into())
-}
-
-/// A header's text, if it is one.
-pub(crate) fn text_of(value: &AMQPValue) -> Option<String> {
-    if let AMQPValue::LongString(text) = value {
-        return String::from_utf8(text.as_bytes().to_vec()).ok();
-    }
-    if let AMQPValue::ShortString(text) = value {
-        return Some(text.to_string());
-    }
-    None
-}
-
-pub(crate) fn table<const N: usize>(entries: [(&'static str, AMQPValue); N]) -> FieldTable {
-    let mut table = FieldTable::default();
-    for (key, value) in entries {
-        table.insert(key.into(), value);
-    }
-    table
 }
 
 /// A quorum queue that drops its oldest message rather than grow further.

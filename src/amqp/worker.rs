@@ -14,6 +14,7 @@ use tracing::warn;
 use crate::engine::dispatch::Dispatcher;
 use crate::metrics::Metrics;
 
+use super::complaint::Complaint;
 use super::reports::{ReportQueue, Reports};
 use super::session::{BrokerState, Session};
 use super::topology::{Names, QueueCount, Topology};
@@ -179,7 +180,7 @@ impl Run {
     async fn sessions(self, mut queue: ReportQueue, fatal: oneshot::Sender<AmqpError>) {
         let mut fatal = Some(fatal);
         let mut schedule = schedule().build();
-        let mut complaint = Complaint::default();
+        let mut complaint = Complaint::every(COMPLAIN_EVERY);
         let mut away = false;
         while let Some((error, lasted)) = self.session(&mut queue, &mut fatal, away).await {
             if error.is_configuration()
@@ -265,24 +266,6 @@ impl Run {
             blocked: None,
             error: Some(error.to_string()),
         });
-    }
-}
-
-/// Keeps a broker that stays away from filling the log.
-#[derive(Default)]
-struct Complaint(Option<Instant>);
-
-impl Complaint {
-    fn made(&mut self) {
-        self.0 = Some(Instant::now());
-    }
-
-    fn is_due(&mut self) -> bool {
-        let due = self.0.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY);
-        if due {
-            self.made();
-        }
-        due
     }
 }
 

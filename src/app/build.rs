@@ -4,150 +4,23 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use super::lanes::{Built, Client, Lanes};
 use super::profiles::profiles;
 use crate::call::event::Environment;
 use crate::call::outcome::PushResult;
 use crate::call::payload::Profiles;
 use crate::call::push::PushClient;
 use crate::config::{AppSettings, Config, ConfigError};
-use crate::engine::deadline::wall_clock;
 use crate::engine::lane::Lane;
 use crate::engine::routes::{App, IosRoutes, Route, Routes};
 use crate::engine::tokens::Brake;
-use crate::metrics::{CredentialLabels, LaneLabels, Metrics};
+use crate::metrics::{LaneLabels, Metrics};
 use crate::providers::{apns, fcm, tls};
 
 use super::observe::{Watch, Watched};
-
-/// A provider's client.
-#[derive(Clone, Debug)]
-pub(super) enum Client {
-    Apns(Arc<apns::Client>),
-    Fcm(Arc<fcm::Client>),
-}
-
-impl Client {
-    pub(super) async fn warm(&self, limit: Duration) {
-        match self {
-            Self::Apns(client) => {
-                client.warm(limit).await;
-            }
-            Self::Fcm(client) => {
-                // It has a limit of its own, which may be longer.
-                let _ = tokio::time::timeout(limit, client.warm()).await;
-            }
-        }
-    }
-
-    pub(super) async fn close(&self) {
-        match self {
-            Self::Apns(client) => client.close().await,
-            Self::Fcm(client) => client.close().await,
-        }
-    }
-
-    /// Tries again now what failed and waits for its next turn.
-    pub(super) fn retry_now(&self) {
-        match self {
-            // It connects by itself, and quickly.
-            Self::Apns(_) => {}
-            Self::Fcm(client) => client.tokens().retry_now(),
-        }
-    }
-
-    /// Whether anybody but the holder of this value has it.
-    pub(super) fn in_use(&self) -> bool {
-        match self {
-            Self::Apns(client) => Arc::strong_count(client) > 1,
-            Self::Fcm(client) => Arc::strong_count(client) > 1,
-        }
-    }
-
-    fn is(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Apns(one), Self::Apns(two)) => Arc::ptr_eq(one, two),
-            (Self::Fcm(one), Self::Fcm(two)) => Arc::ptr_eq(one, two),
-            (Self::Apns(_) | Self::Fcm(_), _) => false,
-        }
-    }
-}
-
-/// What an app's lanes on one platform are made of; the same on a reload that
-/// changes nothing about it.
-#[derive(Clone, Debug)]
-struct Built {
-    fingerprint: u64,
-    clients: Vec<Client>,
-    routes: Vec<Arc<Route>>,
-    expires: Option<crate::call::time::Timestamp>,
-}
-
-/// All lanes of a configuration, by app and platform.
-#[derive(Clone, Debug, Default)]
-pub struct Lanes {
-    built: HashMap<(String, &'static str), Built>,
-}
-
-impl Lanes {
-    pub(super) fn clients(&self) -> Vec<Client> {
-        self.built
-            .values()
-            .flat_map(|built| built.clients.iter().cloned())
-            .collect()
-    }
-
-    /// The clients that `other` does without.
-    pub(super) fn not_in(&self, other: &Self) -> Vec<Client> {
-        let kept = other.clients();
-        let mut clients = self.clients();
-        clients.retain(|client| !kept.iter().any(|other| client.is(other)));
-        clients
-    }
-
-    /// Every lane with its client, by app, platform and environment.
-    pub(super) fn ways(&self) -> Vec<(Arc<Route>, Client)> {
-        let mut ways: Vec<(Arc<Route>, Client)> = self
-            .built
-            .values()
-            .flat_map(|built| built.routes.iter().zip(&built.clients))
-            .map(|(route, client)| (Arc::clone(route), client.clone()))
-            .collect();
-        ways.sort_by(|(one, _), (two, _)| {
-            let key = |route: &Route| {
-                let labels = route.lane.labels();
-                (labels.app.clone(), labels.platform, labels.environment)
-            };
-            key(one).cmp(&key(two))
-        });
-        ways
-    }
-
-    pub(super) fn note_expiries(&self, metrics: &Metrics) {
-        let now = wall_clock();
-        for ((app, platform), built) in &self.built {
-            let token = built.clients.iter().find_map(|client| match client {
-                Client::Fcm(client) => client.expires_at(),
-                Client::Apns(_) => None,
-            });
-            let Some(expires) = built.expires.or(token) else {
-                continue;
-            };
-            let labels = CredentialLabels {
-                app: app.clone(),
-                platform,
-            };
-            let left = (expires.millis() - now.millis()) / 1000;
-            metrics
-                .credential_expiry_seconds
-                .get_or_create(&labels)
-                .set(left);
-        }
-    }
-}
 
 /// What outlives a reload: signers, access tokens, brakes, budgets.
 #[derive(Debug)]
@@ -233,7 +106,8 @@ impl Workshop {
             files.into_iter().flatten().map(AsRef::as_ref),
         );
         let key = (name.to_owned(), "ios");
-        let built = unchanged(before, &key, fingerprint).map_or_else(
+        let unchanged = before.and_then(|lanes| lanes.of(&key, fingerprint));
+        let built = unchanged.map_or_else(
             || self.build_ios(config, name, ios, &credentials, fingerprint),
             Ok,
         )?;
@@ -246,7 +120,7 @@ impl Workshop {
             production: Arc::clone(production),
             sandbox: Arc::clone(sandbox),
         };
-        lanes.built.insert(key, built);
+        lanes.insert(key, built);
         Ok(Some(Arc::new(routes)))
     }
 
@@ -329,12 +203,13 @@ impl Workshop {
             .map_err(|e| config.error(format!("{}.service_account_file", table()), e))?;
         let fingerprint = fingerprint(&android.project_id, [file.as_path()]);
         let key = (name.to_owned(), "android");
-        let built = unchanged(before, &key, fingerprint).map_or_else(
+        let unchanged = before.and_then(|lanes| lanes.of(&key, fingerprint));
+        let built = unchanged.map_or_else(
             || self.build_android(config, name, &account, fingerprint),
             Ok,
         )?;
         let route = built.routes.first().cloned();
-        lanes.built.insert(key, built);
+        lanes.insert(key, built);
         Ok(route)
     }
 
@@ -415,18 +290,6 @@ fn check_cancel(
         mode.name()
     );
     Err(config.error(format!("apps.\"{name}\".ios.cancel"), problem))
-}
-
-fn unchanged(
-    before: Option<&Lanes>,
-    key: &(String, &'static str),
-    fingerprint: u64,
-) -> Option<Built> {
-    before?
-        .built
-        .get(key)
-        .filter(|built| built.fingerprint == fingerprint)
-        .cloned()
 }
 
 /// Tells two sets of credentials apart, by settings and by content of files.

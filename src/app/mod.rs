@@ -2,6 +2,7 @@
 
 mod broker;
 mod build;
+mod lanes;
 mod lines;
 pub mod observe;
 mod profiles;
@@ -23,8 +24,9 @@ use crate::engine::routes::{Route, Routes};
 use crate::metrics::Metrics;
 
 pub use broker::run_on_broker;
-pub use build::Lanes;
-use build::{Client, Workshop};
+use build::Workshop;
+use lanes::Client;
+pub use lanes::Lanes;
 pub use lines::{Line, LineOutcomes, run_on_lines};
 use observe::Watch;
 pub use profiles::profiles;

@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::{OnceCell, mpsc};
 
-use super::build::Client;
+use super::lanes::Client;
 use crate::call::event::Environment;
 use crate::call::preview::Preview;
 use crate::call::push::{Answer, Attempt, PushClient};

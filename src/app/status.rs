@@ -1,7 +1,7 @@
 //! What the status page shows of a running worker.
 
 use super::App;
-use super::build::Client;
+use super::lanes::Client;
 use crate::admin::status::{Broker, Connections, Credential, Lane, Status};
 use crate::amqp::BrokerState;
 use crate::call::time::Timestamp;

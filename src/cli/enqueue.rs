@@ -11,7 +11,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::fresh::freshen;
 use super::{ConfigArgs, DONE, FAILED};
-use crate::amqp::producer::{Outcome, OutcomeReader, Producer, Summary, Wanted};
+use crate::amqp::producer::{Producer, Summary};
+use crate::amqp::reader::{Outcome, OutcomeReader, Wanted};
 use crate::call::event::Event;
 use crate::call::outcome::TraceContext;
 use crate::config::Config;

@@ -198,17 +198,19 @@ impl Dispatcher {
         self.once(taken, device, async |id| {
             let (kind, token) = match (device.platform, mode) {
                 (Platform::Ios, CancelMode::Background) => {
-                    (PushKind::Background, device.alert_token.as_ref())
+                    (PushKind::Background, device.background_token())
                 }
-                _ => (PushKind::Call, Some(&device.token)),
+                _ => (PushKind::Call, Ok(&device.token)),
             };
-            let Some(token) = token else {
-                let detail = "the profile cancels by background pushes, which need alert_token";
-                let finding = Finding::new(PushResult::Rejected, "missing_alert_token")
-                    .explained(Some(detail.to_owned()));
-                let trail = self.history.open(taken.subject(device, None));
-                let receipts = self.report(taken, device, None, finding, (0, &trail));
-                return (PushResult::Rejected, receipts);
+            let token = match token {
+                Ok(token) => token,
+                Err((reason, detail)) => {
+                    let finding =
+                        Finding::new(PushResult::Rejected, reason).explained(Some(detail));
+                    let trail = self.history.open(taken.subject(device, None));
+                    let receipts = self.report(taken, device, None, finding, (0, &trail));
+                    return (PushResult::Rejected, receipts);
+                }
             };
             let parcel = Parcel {
                 kind,

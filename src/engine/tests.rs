@@ -719,6 +719,25 @@ async fn an_apps_own_cancel_mode_makes_a_whole_background_push() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_bad_alert_token_stops_the_cancel_that_needs_it_and_nothing_else() {
+    let mut device = ios("aa");
+    device["alert_token"] = json!("not hex");
+    let bench = Bench::cancelling(CancelMode::Background);
+    bench.handle(Ios, &ring(30_000, &[device.clone()])).await;
+    bench.handle(Ios, &cancel(&[device])).await;
+    assert_eq!(
+        bench.results(),
+        [
+            pair("accepted", "-"),
+            pair("rejected", "invalid_alert_token")
+        ]
+    );
+    let detail = &bench.of("push")[1]["detail"];
+    assert_eq!(detail, "devices[0].alert_token: must be hexadecimal");
+    assert_eq!(bench.ios.count(), 1, "only the ring was sent");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cancel_that_the_profile_has_no_words_for_is_neither_sent_nor_reported() {
     // `passthrough` has a cancel for none, `stream` for Android only.
     let bench = Bench::cancelling(CancelMode::Background);

@@ -10,6 +10,8 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::trust::{self, TrustError};
+
 /// A certificate chain, the leaf first, and its key: what a client shows.
 pub type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
@@ -41,11 +43,9 @@ pub enum TlsError {
         /// What is wrong with it.
         why: String,
     },
-    /// The system has no roots.
-    #[error(
-        "the system has no trusted root certificates{0}; install ca-certificates, or set `ca_file`"
-    )]
-    NoSystemRoots(String),
+    /// The system trusts nobody.
+    #[error(transparent)]
+    Untrusting(#[from] TrustError),
     /// rustls refuses the roots, the client certificate or its key.
     #[error("TLS set-up: {0}")]
     Refused(String),
@@ -61,7 +61,7 @@ impl TlsError {
 }
 
 /// The roots to trust: those in `ca_pem`, and no others, if it is given; else
-/// the system's (`SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured).
+/// the system's ([`trust`]).
 ///
 /// # Errors
 ///
@@ -111,16 +111,10 @@ fn own_roots(pem: &[u8]) -> Result<RootCertStore, TlsError> {
 }
 
 fn system_roots() -> Result<RootCertStore, TlsError> {
-    let found = rustls_native_certs::load_native_certs();
     let mut store = RootCertStore::empty();
-    store.add_parsable_certificates(found.certs);
+    store.add_parsable_certificates(trust::roots()?);
     if store.is_empty() {
-        let why = found
-            .errors
-            .first()
-            .map(|error| format!(" ({error})"))
-            .unwrap_or_default();
-        return Err(TlsError::NoSystemRoots(why));
+        return Err(TrustError::NoRoots(String::new()).into());
     }
     Ok(store)
 }

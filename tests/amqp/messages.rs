@@ -8,7 +8,8 @@ use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, QueueBindOptions, QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
-use ringpush::amqp::producer::{OutcomeReader, Producer, Wanted};
+use ringpush::amqp::producer::Producer;
+use ringpush::amqp::reader::{OutcomeReader, Wanted};
 use ringpush::call::event::Platform;
 use ringpush::call::outcome::{Outcomes as _, TraceContext};
 use tokio::time::timeout;

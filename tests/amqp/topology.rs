@@ -1,11 +1,17 @@
 //! What is declared, and what is said when it cannot be.
 
+use lapin::BasicProperties;
 use lapin::ExchangeKind;
-use lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::options::{
+    ExchangeDeclareOptions, ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions,
+};
 use lapin::types::{AMQPValue, FieldTable};
 use ringpush::amqp::{AmqpError, CancelSource, Settings, count};
+use ringpush::call::event::Platform;
+use ringpush::call::outcome::Outcomes as _;
+use tokio::time::timeout;
 
-use crate::rig::{Eye, Rig, fatal, settings};
+use crate::rig::{Eye, PATIENCE, Rig, fatal, header, settings, token_report};
 use crate::support::broker::Broker;
 
 fn arguments(entries: &[(&str, Value)]) -> FieldTable {
@@ -179,6 +185,89 @@ async fn without_streams_each_worker_has_a_queue_of_its_own_for_cancels() {
     let eye = Eye::open(&Broker::shared().url).await;
     assert_eq!(eye.count(&rig.name("cancels")).await, None, "no stream");
     rig.end().await;
+}
+
+/// Deletes them, those that are exchanges as well as those that are queues.
+async fn delete(eye: &Eye, queues: &[String], exchanges: &[String]) {
+    for queue in queues {
+        eye.channel
+            .queue_delete(queue.as_str().into(), QueueDeleteOptions::default())
+            .await
+            .expect("deleted");
+    }
+    for exchange in exchanges {
+        eye.channel
+            .exchange_delete(exchange.as_str().into(), ExchangeDeleteOptions::default())
+            .await
+            .expect("deleted");
+    }
+}
+
+#[tokio::test]
+async fn a_dead_queue_that_is_deleted_is_declared_again_for_the_next_dead_letter() {
+    let rig = Rig::connected(&Broker::shared().url).await;
+    let eye = Eye::open(&Broker::shared().url).await;
+    let mut state = rig.worker.state();
+    state.mark_unchanged();
+    delete(&eye, &[rig.name("dead")], &[]).await;
+    for _ in 0..40 {
+        // Without an id of its own one is like the other.
+        let key = "ring.ios";
+        eye.publish(&rig.name("calls"), key, b"{}", BasicProperties::default())
+            .await;
+    }
+    eye.holds(&rig.name("dead"), 40).await;
+    let letter = eye.take(&rig.name("dead")).await;
+    assert_eq!(header(&letter, "x-origin"), Some(rig.name("ios")));
+    eye.holds(&rig.name("ios"), 0).await;
+    assert!(!state.has_changed().expect("alive"), "the session goes on");
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn exchanges_that_are_deleted_are_declared_again_and_nothing_is_lost() {
+    let rig = Rig::connected(&Broker::shared().url).await;
+    let eye = Eye::open(&Broker::shared().url).await;
+    let exchanges = [rig.name("dead"), rig.name("outcomes")];
+    delete(&eye, &[rig.name("dead"), rig.name("tokens")], &exchanges).await;
+    let key = "ring.ios";
+    eye.publish(&rig.name("calls"), key, b"{}", BasicProperties::default())
+        .await;
+    eye.holds(&rig.name("dead"), 1).await;
+    delete(&eye, &[], &exchanges).await;
+    let receipts = vec![rig.reports.publish(token_report("c1"))];
+    let settled = rig.reports.settle(Platform::Ios, receipts);
+    assert!(timeout(PATIENCE, settled).await.expect("in time"));
+    eye.holds(&rig.name("tokens"), 1).await;
+    rig.end().await;
+}
+
+/// A worker that may not declare waits for somebody who does, and goes on.
+#[tokio::test]
+async fn with_declare_off_a_queue_that_is_deleted_ends_no_session() {
+    let declarer = Rig::connected(&Broker::shared().url).await;
+    let user = Rig::start(Settings {
+        declare: false,
+        ..declarer.settings.clone()
+    });
+    user.becomes(true).await;
+    let declarer_settings = declarer.settings.clone();
+    declarer.worker.close().await;
+    let eye = Eye::open(&Broker::shared().url).await;
+    let mut state = user.worker.state();
+    state.mark_unchanged();
+    delete(&eye, &[user.name("tokens")], &[]).await;
+    let receipts = vec![user.reports.publish(token_report("c1"))];
+    let mut settled = user.reports.settle(Platform::Ios, receipts);
+    let early = timeout(std::time::Duration::from_secs(2), &mut settled).await;
+    assert!(early.is_err(), "there is no queue for it");
+    assert!(!state.has_changed().expect("alive"), "the session goes on");
+    let declarer = Rig::start(declarer_settings);
+    assert!(timeout(PATIENCE, settled).await.expect("in time"));
+    eye.holds(&user.name("tokens"), 1).await;
+    user.worker.close().await;
+    declarer.becomes(true).await;
+    declarer.end().await;
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use ringpush::simulator::{Environment, ServerKind, Stop};
 use serde_json::Value;
 
-use crate::rig::{Ran, Rig};
+use crate::rig::{Ran, Rig, run_with};
 
 /// The proofs in this state.
 fn proofs(ran: &Ran, state: &str) -> Vec<Value> {
@@ -378,4 +378,45 @@ async fn an_unreadable_configuration_is_another_status() {
     let ran = crate::rig::run(&["check", "--config", "/no/such/file.toml"]).await;
     assert_eq!(ran.code, 2);
     assert!(ran.err.contains("name an existing file"), "{}", ran.err);
+}
+
+/// `rustls-native-certs` alone would take the file in place of the system's.
+#[tokio::test]
+async fn a_ca_in_the_environment_is_trusted_beside_the_systems() {
+    let rig = Rig::start().await;
+    let config: Vec<String> = rig
+        .read("ringpush.toml")
+        .lines()
+        .filter(|line| !line.starts_with("ca_file"))
+        .map(ToOwned::to_owned)
+        .collect();
+    rig.write("ringpush.toml", config.join("\n"));
+    let (config, ca) = (rig.path("ringpush.toml"), rig.path("ca.pem"));
+    let arguments = [
+        "check",
+        "--offline",
+        "--json",
+        "--config",
+        config.to_str().unwrap(),
+    ];
+    let trusted = async |environment: &[(&str, &str)]| {
+        let ran = run_with(&arguments, environment).await;
+        let proof = ran.json()["proofs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|proof| proof["what"] == "fcm: trusted roots")
+            .cloned()
+            .unwrap();
+        let found = proof["found"].as_str().unwrap_or_default();
+        let count = found.split(' ').next().unwrap_or_default();
+        // A machine without roots says so instead.
+        (count.parse::<usize>().unwrap_or(0), proof.to_string())
+    };
+    let (before, _) = trusted(&[]).await;
+    let (with_file, _) = trusted(&[("SSL_CERT_FILE", ca.to_str().unwrap())]).await;
+    assert_eq!(with_file, before + 1);
+    let (none, text) = trusted(&[("SSL_CERT_FILE", config.to_str().unwrap())]).await;
+    assert_eq!(none, 0, "{text}");
+    assert!(text.contains("SSL_CERT_FILE names"), "{text}");
 }

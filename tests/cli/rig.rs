@@ -104,9 +104,15 @@ impl Rig {
 
 /// Any command. It sees nothing of this process's environment.
 pub(crate) async fn run(arguments: &[&str]) -> Ran {
+    run_with(arguments, &[]).await
+}
+
+/// The same with an environment of its own.
+pub(crate) async fn run_with(arguments: &[&str], environment: &[(&str, &str)]) -> Ran {
     let child = Command::new(env!("CARGO_BIN_EXE_ringpush"))
         .args(arguments)
         .env_clear()
+        .envs(environment.iter().copied())
         .current_dir(std::env::temp_dir())
         .stdin(Stdio::null())
         .kill_on_drop(true)

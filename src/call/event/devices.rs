@@ -22,7 +22,8 @@ pub const MAX_DEVICES: usize = 1000;
 /// this only keeps a request line sane.
 const MAX_TOKEN: usize = 4096;
 
-/// Every field of a device.
+/// Every field of a device. The last one is the only one that may be wrong
+/// while the device rings all the same.
 const DEVICE_FIELDS: [&str; 9] = [
     "id",
     "platform",
@@ -30,10 +31,29 @@ const DEVICE_FIELDS: [&str; 9] = [
     "token",
     "environment",
     "registered_at",
-    "alert_token",
     "data",
     "sealed",
+    ALERT_TOKEN,
 ];
+
+const ALERT_TOKEN: &str = "alert_token";
+
+impl Device {
+    /// Where a background push to this device goes.
+    ///
+    /// # Errors
+    /// Why it cannot go anywhere: the word for the outcome and a sentence.
+    pub fn background_token(&self) -> Result<&Secret, (&'static str, String)> {
+        match &self.alert_token {
+            Some(Ok(token)) => Ok(token),
+            Some(Err(error)) => Err(("invalid_alert_token", error.to_string())),
+            None => Err((
+                "missing_alert_token",
+                "cancels go out as background pushes, which need alert_token".to_owned(),
+            )),
+        }
+    }
+}
 
 pub(super) fn decode_devices(
     raw: Option<&RawValue>,
@@ -102,11 +122,16 @@ fn decode_device(
         bad.error = fields.error("id", "stands in this event already");
         return Err(Box::new(bad));
     }
-    if let Some(name) = unreadable {
+    if let Some(name) = unreadable.filter(|name| *name != ALERT_TOKEN) {
         bad.error = fields.error(name, UNREADABLE);
         return Err(Box::new(bad));
     }
-    match read_device(&fields, bad.platform, event_data) {
+    let alert_token = if unreadable.is_some() {
+        Some(Err(fields.error(ALERT_TOKEN, UNREADABLE)))
+    } else {
+        read_alert_token(&fields, bad.platform)
+    };
+    match read_device(&fields, bad.platform, event_data, alert_token) {
         Ok(device) => Ok(Arc::new(device)),
         Err((reason, error)) => Err(Box::new(BadDevice {
             reason,
@@ -120,6 +145,7 @@ fn read_device(
     fields: &Fields<'_>,
     platform: Platform,
     event_data: &Data,
+    alert_token: Option<Result<Secret, EventError>>,
 ) -> Result<Device, (&'static str, EventError)> {
     let invalid = |error| ("invalid_device", error);
     let id = fields.required_text("id").map_err(invalid)?;
@@ -133,11 +159,7 @@ fn read_device(
     let token = fields
         .required_text("token")
         .map_err(|e| ("invalid_token", e))?;
-    check_token(fields, "token", token, platform)?;
-    let alert_token = fields.text("alert_token").map_err(invalid)?;
-    if let Some(token) = alert_token {
-        check_token(fields, "alert_token", token, platform)?;
-    }
+    let token = usable(fields, "token", token, platform).map_err(|e| ("invalid_token", e))?;
     let environment = fields
         .choice(
             "environment",
@@ -155,21 +177,29 @@ fn read_device(
         id: id.into(),
         platform,
         app: app.into(),
-        token: Secret::from(token),
+        token,
         environment,
         registered_at: fields.time("registered_at").map_err(invalid)?,
-        alert_token: alert_token.map(Secret::from),
+        alert_token,
         data: merged(event_data, fields.map_field("data").map_err(invalid)?),
         sealed: decode_sealed(fields).map_err(invalid)?,
     })
 }
 
-fn check_token(
+/// A ring never goes to this token, so a bad one must not stop it.
+fn read_alert_token(fields: &Fields<'_>, platform: Platform) -> Option<Result<Secret, EventError>> {
+    match fields.text(ALERT_TOKEN) {
+        Ok(token) => token.map(|token| usable(fields, ALERT_TOKEN, token, platform)),
+        Err(error) => Some(Err(error)),
+    }
+}
+
+fn usable(
     fields: &Fields<'_>,
     name: &str,
     token: &str,
     platform: Platform,
-) -> Result<(), (&'static str, EventError)> {
+) -> Result<Secret, EventError> {
     let problem = if token.is_empty() {
         "must not be empty"
     } else if token.len() > MAX_TOKEN {
@@ -177,9 +207,9 @@ fn check_token(
     } else if platform == Platform::Ios && !token.bytes().all(|b| b.is_ascii_hexdigit()) {
         "must be hexadecimal"
     } else {
-        return Ok(());
+        return Ok(Secret::from(token));
     };
-    Err(("invalid_token", fields.error(name, problem)))
+    Err(fields.error(name, problem))
 }
 
 fn decode_sealed(fields: &Fields<'_>) -> Result<Option<Sealed>, EventError> {

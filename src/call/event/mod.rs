@@ -5,6 +5,7 @@ mod decode;
 mod devices;
 mod fields;
 mod split;
+mod words;
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,136 +18,13 @@ use uuid::Uuid;
 pub use decode::{EventError, Limits, MAX_BODY};
 pub use devices::MAX_DEVICES;
 pub use split::{MAX_PART, Part, PartNumber, split};
+pub use words::{
+    CancelReason, ConversationType, Environment, EnvironmentChoice, EventKind, HandleType, Media,
+    Platform,
+};
 
 use super::secret::Secret;
 use super::time::Timestamp;
-
-/// A push platform.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Platform {
-    /// `APNs`, `PushKit`.
-    Ios,
-    /// FCM.
-    Android,
-    /// What a device named and nobody knows; such a device is only reported.
-    Unknown,
-}
-
-impl Platform {
-    /// The name in events, routing keys and metrics.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Ios => "ios",
-            Self::Android => "android",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-/// The half of `APNs` that a token lives in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Environment {
-    /// App Store and `TestFlight` builds.
-    Production,
-    /// Builds from Xcode.
-    Sandbox,
-}
-
-impl Environment {
-    /// The name in events, configuration and metrics.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Production => "production",
-            Self::Sandbox => "sandbox",
-        }
-    }
-
-    /// The other one.
-    #[must_use]
-    pub const fn other(self) -> Self {
-        match self {
-            Self::Production => Self::Sandbox,
-            Self::Sandbox => Self::Production,
-        }
-    }
-}
-
-/// Which environment a device asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EnvironmentChoice {
-    /// This one.
-    Only(Environment),
-    /// Production first; the other one if the token is unknown there.
-    Auto,
-}
-
-/// What an event wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EventKind {
-    /// Make phones ring.
-    Ring,
-    /// Stop them.
-    Cancel,
-}
-
-impl EventKind {
-    /// The name in events and metrics.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Ring => "ring",
-            Self::Cancel => "cancel",
-        }
-    }
-}
-
-/// What is offered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Media {
-    /// Sound only.
-    Audio,
-    /// Picture and sound.
-    Video,
-}
-
-impl Media {
-    /// The name in events.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Audio => "audio",
-            Self::Video => "video",
-        }
-    }
-}
-
-/// What kind of address a handle is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HandleType {
-    /// None of the others.
-    Generic,
-    /// A telephone number.
-    Phone,
-    /// A mail address.
-    Email,
-}
-
-impl HandleType {
-    /// The name in events.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Generic => "generic",
-            Self::Phone => "phone",
-            Self::Email => "email",
-        }
-    }
-}
 
 /// Who calls. `Debug` shows nothing of it.
 #[derive(Clone, PartialEq, Eq)]
@@ -185,26 +63,6 @@ impl fmt::Debug for Callee {
     }
 }
 
-/// Whether a conversation is between two people.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConversationType {
-    /// One to one.
-    User,
-    /// A group.
-    Group,
-}
-
-impl ConversationType {
-    /// The name in events.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::User => "user",
-            Self::Group => "group",
-        }
-    }
-}
-
 /// The conversation that the call belongs to. `Debug` shows nothing of it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Conversation {
@@ -219,35 +77,6 @@ pub struct Conversation {
 impl fmt::Debug for Conversation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Conversation([redacted])")
-    }
-}
-
-/// Why a call was cancelled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CancelReason {
-    /// The caller gave up.
-    CallerHangup,
-    /// Another device took it.
-    AnsweredElsewhere,
-    /// Another device declined.
-    DeclinedElsewhere,
-    /// Nobody answered.
-    Timeout,
-    /// The callee is in another call.
-    Busy,
-}
-
-impl CancelReason {
-    /// The name in events.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::CallerHangup => "caller_hangup",
-            Self::AnsweredElsewhere => "answered_elsewhere",
-            Self::DeclinedElsewhere => "declined_elsewhere",
-            Self::Timeout => "timeout",
-            Self::Busy => "busy",
-        }
     }
 }
 
@@ -282,8 +111,9 @@ pub struct Device {
     pub environment: Option<EnvironmentChoice>,
     /// When the app registered the token.
     pub registered_at: Option<Timestamp>,
-    /// The ordinary (non-VoIP) token of an iOS app.
-    pub alert_token: Option<Secret>,
+    /// The ordinary (non-VoIP) token of an iOS app, or what is wrong with it:
+    /// that matters only where a push goes to it.
+    pub alert_token: Option<Result<Secret, EventError>>,
     /// The event's `data` with the device's own merged over it.
     pub data: Data,
     /// Instead of a rendered payload.

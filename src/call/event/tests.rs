@@ -139,14 +139,29 @@ fn what_no_value_can_hold_is_named_by_its_field() {
 }
 
 #[test]
-fn an_empty_alert_token_is_no_token() {
-    let bad = bad_device(
-        &json!({"id": "d", "platform": "ios", "app": "a", "token": "aa", "alert_token": ""}),
+fn an_alert_token_that_no_value_can_hold_leaves_the_device_alone() {
+    let body = ring().to_string().replacen(
+        r#""id":"phone-1""#,
+        r#""id":"phone-1","alert_token":1e999"#,
+        1,
     );
-    assert_eq!(
-        bad.error.to_string(),
-        "devices[0].alert_token: must not be empty"
+    let event = Event::decode(body.as_bytes(), LIMITS).unwrap();
+    let device = event.devices()[0].device.as_ref().unwrap();
+    let (reason, detail) = device.background_token().unwrap_err();
+    assert_eq!(reason, "invalid_alert_token");
+    assert!(
+        detail.starts_with("devices[0].alert_token: is nested"),
+        "{detail}"
     );
+    // Beside another field that is unreadable it does not hide that one.
+    let body = body.replacen(
+        r#""alert_token":1e999"#,
+        r#""alert_token":1e999,"data":1e999"#,
+        1,
+    );
+    let event = Event::decode(body.as_bytes(), LIMITS).unwrap();
+    let bad = event.devices()[0].device.as_ref().unwrap_err();
+    assert_eq!(bad.error.path, "devices[0].data");
 }
 
 #[test]

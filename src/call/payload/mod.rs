@@ -10,6 +10,7 @@ mod redact;
 mod render;
 mod reserved;
 mod scope;
+mod spec;
 mod tree;
 mod write;
 
@@ -18,8 +19,9 @@ use std::fmt;
 use bytes::Bytes;
 
 pub use error::{PayloadError, ProfileError};
-pub use profile::{CancelMode, Profile};
+pub use profile::Profile;
 pub use profiles::Profiles;
+pub use spec::CancelMode;
 
 /// `APNs`' limit for a `VoIP` payload, in bytes ("Generating a remote notification").
 pub const IOS_LIMIT: usize = 5120;

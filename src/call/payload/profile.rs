@@ -3,7 +3,6 @@
 use std::sync::LazyLock;
 
 use minijinja::Value as Scoped;
-use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::error::{PayloadError, ProfileError};
@@ -11,76 +10,11 @@ use super::redact::{self, Redact};
 use super::render::{self, Clear};
 use super::reserved::is_reserved;
 use super::scope::Scope;
-use super::tree::{self, Node, Object, Rules};
+use super::spec::{CancelMode, Compiled, Spec, compile_aps, compile_trees};
+use super::tree::{Node, Rules};
 use super::{BACKGROUND_LIMIT, IOS_LIMIT, Payload};
 use crate::call::event::{Device, Event, EventKind, Platform};
 use crate::call::time::Timestamp;
-
-/// How a cancel reaches an iOS app.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CancelMode {
-    /// Not by push; the app learns of it over its own connection.
-    #[default]
-    None,
-    /// As a second `VoIP` push, with every field of the ring and its UUID.
-    Voip,
-    /// As a background push to the device's ordinary token.
-    Background,
-}
-
-impl CancelMode {
-    /// The name in profiles.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Voip => "voip",
-            Self::Background => "background",
-        }
-    }
-}
-
-/// A profile as it is written.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Spec {
-    #[serde(default)]
-    about: String,
-    #[serde(default = "empty_object")]
-    aps: Value,
-    #[serde(default)]
-    ios_cancel: CancelMode,
-    #[serde(default)]
-    redact: Vec<String>,
-    #[serde(default)]
-    required: Vec<String>,
-    #[serde(default)]
-    uuids: Vec<String>,
-    example_data: Option<Map<String, Value>>,
-    ring: Trees,
-    cancel: Option<Trees>,
-}
-
-fn empty_object() -> Value {
-    Value::Object(Map::new())
-}
-
-/// One tree for both platforms, or one each.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Trees {
-    both: Option<Value>,
-    ios: Option<Value>,
-    android: Option<Value>,
-}
-
-/// What an event of one kind becomes on each platform.
-#[derive(Debug, Default)]
-struct Compiled {
-    ios: Option<Object>,
-    android: Option<Object>,
-}
 
 /// A payload profile, compiled once and rendered for every push.
 #[derive(Debug)]
@@ -313,49 +247,3 @@ static BACKGROUND_APS: LazyLock<Node> = LazyLock::new(|| Node::Literal {
     json: "{\"content-available\":1}".to_owned(),
     text: String::new(),
 });
-
-fn compile_aps(name: &str, aps: &Value) -> Result<Option<Node>, ProfileError> {
-    match aps {
-        Value::Null => Ok(None),
-        Value::Object(_) => tree::compile(aps, &mut Rules::default())
-            .map(|object| Some(Node::Object(object)))
-            .map_err(|e| ProfileError::new(name, format!("aps.{}", e.path), e.problem)),
-        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
-            let problem = "must be an object, or null for payloads without `aps`";
-            Err(ProfileError::new(name, "aps", problem))
-        }
-    }
-}
-
-fn compile_trees(
-    name: &str,
-    kind: &str,
-    trees: &Trees,
-    rules: &mut Rules<'_>,
-) -> Result<Compiled, ProfileError> {
-    if trees.both.is_some() && (trees.ios.is_some() || trees.android.is_some()) {
-        let problem = "has `both` beside a platform's own tree; write one or the other";
-        return Err(ProfileError::new(name, kind, problem));
-    }
-    let mut compile = |platform: &str, tree: &Option<Value>| {
-        let Some(tree) = tree.as_ref().or(trees.both.as_ref()) else {
-            return Ok(None);
-        };
-        let object = tree::compile(tree, rules).map_err(|e| {
-            ProfileError::new(name, format!("{kind}.{platform}.{}", e.path), e.problem)
-        })?;
-        if object.writes("aps") && (platform == "android" || trees.both.is_some()) {
-            let problem = "only Apple knows it: set `aps` of the profile, or of the tree `ios`";
-            return Err(ProfileError::new(
-                name,
-                format!("{kind}.{platform}.aps"),
-                problem,
-            ));
-        }
-        Ok(Some(object))
-    };
-    Ok(Compiled {
-        ios: compile("ios", &trees.ios)?,
-        android: compile("android", &trees.android)?,
-    })
-}

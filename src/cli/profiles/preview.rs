@@ -92,12 +92,9 @@ fn destination<'a>(
     match own.unwrap_or(profile.ios_cancel()) {
         CancelMode::None => Err(End::Nothing("cancels are not pushed to iOS here")),
         CancelMode::Voip => Ok((PushKind::Call, &device.token)),
-        CancelMode::Background => match &device.alert_token {
-            Some(token) => Ok((PushKind::Background, token)),
-            None => Err(End::Rejected {
-                reason: "missing_alert_token",
-                detail: "cancels go out as background pushes, which need alert_token".to_owned(),
-            }),
+        CancelMode::Background => match device.background_token() {
+            Ok(token) => Ok((PushKind::Background, token)),
+            Err((reason, detail)) => Err(End::Rejected { reason, detail }),
         },
     }
 }

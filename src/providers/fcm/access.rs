@@ -352,7 +352,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_that_comes_slowly_is_still_a_refusal() {
-        // Five of them, with the pauses in between, outlast the time-out.
+        // Five of them, as `gcp_auth` would make, outlast the time-out.
         let slow = Duration::from_millis(200);
         let word = r#"{"error":"invalid_grant"}"#;
         let oauth = OAuth::start([Grant::Slow(slow, 400, word)]).await;
@@ -366,6 +366,7 @@ mod tests {
             panic!("{denied:?}")
         };
         assert_eq!(refusal.reason, "invalid_grant");
+        assert_eq!(oauth.requests(), 1);
     }
 
     #[tokio::test]

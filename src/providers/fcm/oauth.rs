@@ -1,22 +1,17 @@
 //! Fetching one access token ("Using OAuth 2.0 for Server to Server
 //! Applications").
 //!
-//! `gcp_auth` makes the request, from a fresh instance each time, since an
-//! instance gives out the same token until 20 s before its end and cannot be
-//! told otherwise. It has no time limit, so one is put around it. Of a
-//! refusal it keeps neither status nor body (its error is the same for a key
-//! that was deleted and for a server in trouble), so after one the question
-//! is asked once more by hand, with the instance's own signer. So it is from
-//! then on until a token comes: `gcp_auth` makes five requests of a failure,
-//! which a server in trouble does not need, and five slow refusals would look
-//! like a server that hangs.
+//! `gcp_auth` reads the account, signs and reads the token. The request is made
+//! here: `gcp_auth` has no time limit for it, repeats a failure five times, keeps
+//! neither status nor body of a refusal (its error is the same for a key that
+//! was deleted and for a server in trouble), and trusts what `SSL_CERT_FILE`
+//! names in place of the system's roots.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use gcp_auth::{CustomServiceAccount, TokenProvider};
+use gcp_auth::CustomServiceAccount;
 use http::HeaderValue;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -44,44 +39,19 @@ impl Fetcher {
         Self { account, limit }
     }
 
-    /// One token, in no more than the time-out. `failed` says that the last
-    /// fetch brought none.
-    pub(super) async fn fetch(&self, serial: u64, failed: bool) -> Result<AccessToken, Trouble> {
-        let token = tokio::time::timeout(self.limit, self.ask(failed))
+    /// One token, in no more than the time-out.
+    pub(super) async fn fetch(&self, serial: u64) -> Result<AccessToken, Trouble> {
+        let token = tokio::time::timeout(self.limit, self.ask())
             .await
             .map_err(|_| unavailable(format!("no answer within {:?}", self.limit)))??;
         access_token(&token, serial)
     }
 
-    async fn ask(&self, failed: bool) -> Result<Arc<gcp_auth::Token>, Trouble> {
-        let account = Arc::new(self.instance().await?);
-        if failed {
-            return self.ask_by_hand(&account).await.map(Arc::new);
-        }
-        match account.token(&[SCOPE]).await {
-            Ok(token) => Ok(token),
-            Err(gcp_auth::Error::Str(_)) => self.ask_by_hand(&account).await.map(Arc::new),
-            // The cause may quote what it could not read: a token.
-            Err(gcp_auth::Error::Json(..)) => Err(unavailable(NO_TOKEN.to_owned())),
-            Err(error) => Err(unavailable(root_cause(&error))),
-        }
-    }
-
-    /// Reads the system's certificates, so not on a thread that serves calls.
-    async fn instance(&self) -> Result<CustomServiceAccount, Trouble> {
-        let json = self.account.json().clone();
-        tokio::task::spawn_blocking(move || CustomServiceAccount::from_json(json.expose()))
-            .await
-            .map_err(|error| unavailable(error.to_string()))?
-            .map_err(|error| unavailable(root_cause(&error)))
-    }
-
-    async fn ask_by_hand(
-        &self,
-        account: &CustomServiceAccount,
-    ) -> Result<gcp_auth::Token, Trouble> {
-        let assertion = self.assertion(account)?;
-        let client = tokio::task::spawn_blocking(http_client)
+    async fn ask(&self) -> Result<gcp_auth::Token, Trouble> {
+        let account = self.account.clone();
+        // Reads the system's certificates, so not on a thread that serves calls.
+        let prepare = move || Ok::<_, Trouble>((http_client()?, assertion(&account)?));
+        let (client, assertion) = tokio::task::spawn_blocking(prepare)
             .await
             .map_err(|error| unavailable(error.to_string()))??;
         let answer = client
@@ -100,32 +70,31 @@ impl Fetcher {
             .map_err(|error| unavailable(root_cause(&error)))?;
         judge(status, &body)
     }
+}
 
-    /// A signed statement of who asks for what ("JSON Web Token (JWT) Profile
-    /// for OAuth 2.0", RFC 7523).
-    fn assertion(&self, account: &CustomServiceAccount) -> Result<String, Trouble> {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_secs();
-        let claims = serde_json::json!({
-            "iss": self.account.client_email(),
-            "scope": SCOPE,
-            "aud": self.account.token_uri(),
-            "iat": now,
-            "exp": now + 3600,
-        });
-        let mut jwt = URL_SAFE_NO_PAD.encode(r#"{"alg":"RS256","typ":"JWT"}"#);
-        jwt.push('.');
-        URL_SAFE_NO_PAD.encode_string(claims.to_string(), &mut jwt);
-        let signature = account
-            .signer()
-            .sign(jwt.as_bytes())
-            .map_err(|error| unavailable(root_cause(&error)))?;
-        jwt.push('.');
-        URL_SAFE_NO_PAD.encode_string(signature, &mut jwt);
-        Ok(jwt)
-    }
+/// A signed statement of who asks for what ("JSON Web Token (JWT) Profile for
+/// OAuth 2.0", RFC 7523).
+fn assertion(account: &ServiceAccount) -> Result<String, Trouble> {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
+    let claims = serde_json::json!({
+        "iss": account.client_email(),
+        "scope": SCOPE,
+        "aud": account.token_uri(),
+        "iat": now,
+        "exp": now + 3600,
+    });
+    let mut jwt = URL_SAFE_NO_PAD.encode(r#"{"alg":"RS256","typ":"JWT"}"#);
+    jwt.push('.');
+    URL_SAFE_NO_PAD.encode_string(claims.to_string(), &mut jwt);
+    let signature = CustomServiceAccount::from_json(account.json().expose())
+        .and_then(|account| account.signer().sign(jwt.as_bytes()))
+        .map_err(|error| unavailable(root_cause(&error)))?;
+    jwt.push('.');
+    URL_SAFE_NO_PAD.encode_string(signature, &mut jwt);
+    Ok(jwt)
 }
 
 fn http_client() -> Result<reqwest::Client, Trouble> {

@@ -14,7 +14,7 @@ use crate::call::time::Timestamp;
 /// How patient the task is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timing {
-    /// For one fetch, all its retries included.
+    /// For one fetch.
     pub(super) fetch_timeout: Duration,
     /// How long before its end a token is renewed. One that lives less than
     /// twice as long is renewed after half its life.
@@ -74,8 +74,7 @@ impl Refresher {
         let mut delays = self.timing.delays();
         let mut asked_at = None;
         for serial in 0.. {
-            let failed = self.state.borrow().trouble.is_some();
-            let pause = match self.fetcher.fetch(serial, failed).await {
+            let pause = match self.fetcher.fetch(serial).await {
                 Ok(token) => {
                     delays = self.timing.delays();
                     let pause = self.timing.until_renewal(&token);

@@ -1,0 +1,150 @@
+//! The clients and lanes of a configuration.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::call::time::Timestamp;
+use crate::engine::deadline::wall_clock;
+use crate::engine::routes::Route;
+use crate::metrics::{CredentialLabels, Metrics};
+use crate::providers::{apns, fcm};
+
+/// A provider's client.
+#[derive(Clone, Debug)]
+pub(super) enum Client {
+    Apns(Arc<apns::Client>),
+    Fcm(Arc<fcm::Client>),
+}
+
+impl Client {
+    pub(super) async fn warm(&self, limit: Duration) {
+        match self {
+            Self::Apns(client) => {
+                client.warm(limit).await;
+            }
+            Self::Fcm(client) => {
+                // It has a limit of its own, which may be longer.
+                let _ = tokio::time::timeout(limit, client.warm()).await;
+            }
+        }
+    }
+
+    pub(super) async fn close(&self) {
+        match self {
+            Self::Apns(client) => client.close().await,
+            Self::Fcm(client) => client.close().await,
+        }
+    }
+
+    /// Tries again now what failed and waits for its next turn.
+    pub(super) fn retry_now(&self) {
+        match self {
+            // It connects by itself, and quickly.
+            Self::Apns(_) => {}
+            Self::Fcm(client) => client.tokens().retry_now(),
+        }
+    }
+
+    /// Whether anybody but the holder of this value has it.
+    pub(super) fn in_use(&self) -> bool {
+        match self {
+            Self::Apns(client) => Arc::strong_count(client) > 1,
+            Self::Fcm(client) => Arc::strong_count(client) > 1,
+        }
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Apns(one), Self::Apns(two)) => Arc::ptr_eq(one, two),
+            (Self::Fcm(one), Self::Fcm(two)) => Arc::ptr_eq(one, two),
+            (Self::Apns(_) | Self::Fcm(_), _) => false,
+        }
+    }
+}
+
+/// What an app's lanes on one platform are made of; the same on a reload that
+/// changes nothing about it.
+#[derive(Clone, Debug)]
+pub(super) struct Built {
+    /// Of the credentials.
+    pub(super) fingerprint: u64,
+    pub(super) clients: Vec<Client>,
+    pub(super) routes: Vec<Arc<Route>>,
+    pub(super) expires: Option<Timestamp>,
+}
+
+/// All lanes of a configuration, by app and platform.
+#[derive(Clone, Debug, Default)]
+pub struct Lanes {
+    built: HashMap<(String, &'static str), Built>,
+}
+
+impl Lanes {
+    pub(super) fn insert(&mut self, key: (String, &'static str), built: Built) {
+        self.built.insert(key, built);
+    }
+
+    /// What was built for these credentials, by app and platform.
+    pub(super) fn of(&self, key: &(String, &'static str), fingerprint: u64) -> Option<Built> {
+        self.built
+            .get(key)
+            .filter(|built| built.fingerprint == fingerprint)
+            .cloned()
+    }
+
+    pub(super) fn clients(&self) -> Vec<Client> {
+        self.built
+            .values()
+            .flat_map(|built| built.clients.iter().cloned())
+            .collect()
+    }
+
+    /// The clients that `other` does without.
+    pub(super) fn not_in(&self, other: &Self) -> Vec<Client> {
+        let kept = other.clients();
+        let mut clients = self.clients();
+        clients.retain(|client| !kept.iter().any(|other| client.is(other)));
+        clients
+    }
+
+    /// Every lane with its client, by app, platform and environment.
+    pub(super) fn ways(&self) -> Vec<(Arc<Route>, Client)> {
+        let mut ways: Vec<(Arc<Route>, Client)> = self
+            .built
+            .values()
+            .flat_map(|built| built.routes.iter().zip(&built.clients))
+            .map(|(route, client)| (Arc::clone(route), client.clone()))
+            .collect();
+        ways.sort_by(|(one, _), (two, _)| {
+            let key = |route: &Route| {
+                let labels = route.lane.labels();
+                (labels.app.clone(), labels.platform, labels.environment)
+            };
+            key(one).cmp(&key(two))
+        });
+        ways
+    }
+
+    pub(super) fn note_expiries(&self, metrics: &Metrics) {
+        let now = wall_clock();
+        for ((app, platform), built) in &self.built {
+            let token = built.clients.iter().find_map(|client| match client {
+                Client::Fcm(client) => client.expires_at(),
+                Client::Apns(_) => None,
+            });
+            let Some(expires) = built.expires.or(token) else {
+                continue;
+            };
+            let labels = CredentialLabels {
+                app: app.clone(),
+                platform,
+            };
+            let left = (expires.millis() - now.millis()) / 1000;
+            metrics
+                .credential_expiry_seconds
+                .get_or_create(&labels)
+                .set(left);
+        }
+    }
+}

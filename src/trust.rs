@@ -1,0 +1,125 @@
+//! The root certificates that the system trusts.
+//!
+//! `SSL_CERT_FILE` adds to them. `rustls-native-certs`, and all that builds on
+//! it, takes the file in their place instead, so what it hides is found here.
+//! `SSL_CERT_DIR` names the system's folders, if they are not where they
+//! usually are.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use rustls_native_certs::{load_certs_from_paths, load_native_certs};
+use rustls_pki_types::CertificateDer;
+
+/// Why the system trusts nobody.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TrustError {
+    /// The file to add is no use.
+    #[error(
+        "SSL_CERT_FILE names {}, which holds no certificate that can be read{problem}; name a PEM \
+         file (BEGIN CERTIFICATE), or unset it",
+        file.display()
+    )]
+    File {
+        /// The file.
+        file: PathBuf,
+        /// What the system says, in brackets.
+        problem: String,
+    },
+    /// The system has no roots.
+    #[error(
+        "the system has no trusted root certificates{0}; install ca-certificates, or set `ca_file`"
+    )]
+    NoRoots(String),
+}
+
+/// The system's roots and those that `SSL_CERT_FILE` adds, some perhaps twice.
+///
+/// # Errors
+/// When there is not one certificate.
+pub fn roots() -> Result<Vec<CertificateDer<'static>>, TrustError> {
+    let hidden = hidden()?;
+    let mut found = load_native_certs();
+    found.certs.extend(hidden);
+    if found.certs.is_empty() {
+        return Err(TrustError::NoRoots(problem(&found.errors)));
+    }
+    Ok(found.certs)
+}
+
+/// The system's roots that `rustls-native-certs` does not see because of
+/// `SSL_CERT_FILE`: none where that is not set. They are looked for where Linux
+/// and the BSDs keep them.
+///
+/// # Errors
+/// When the file is no use.
+pub fn hidden() -> Result<Vec<CertificateDer<'static>>, TrustError> {
+    let file = env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+    let moved = env::var_os("SSL_CERT_DIR").is_some_and(|folders| !folders.is_empty());
+    let folders = openssl_probe::candidate_cert_dirs();
+    hidden_by(file.as_deref(), folders.filter(|_| !moved))
+}
+
+fn hidden_by<'a>(
+    file: Option<&Path>,
+    folders: impl Iterator<Item = &'a Path>,
+) -> Result<Vec<CertificateDer<'static>>, TrustError> {
+    let Some(file) = file else {
+        return Ok(Vec::new());
+    };
+    let added = load_certs_from_paths(Some(file), None);
+    if added.certs.is_empty() {
+        return Err(TrustError::File {
+            file: file.to_owned(),
+            problem: problem(&added.errors),
+        });
+    }
+    // A folder may hold files that are no certificates.
+    let found = folders.flat_map(|folder| load_certs_from_paths(None, Some(folder)).certs);
+    Ok(found.collect())
+}
+
+fn problem(errors: &[rustls_native_certs::Error]) -> String {
+    errors
+        .first()
+        .map(|error| format!(" ({error})"))
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn certificate() -> rcgen::Certificate {
+        rcgen::generate_simple_self_signed(vec!["x".to_owned()])
+            .unwrap()
+            .cert
+    }
+
+    #[test]
+    fn a_file_hides_the_systems_roots_and_they_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let system = folder.path().join("certs");
+        std::fs::create_dir(&system).unwrap();
+        let (root, own) = (certificate(), certificate());
+        std::fs::write(system.join("root.pem"), root.pem()).unwrap();
+        std::fs::write(system.join("README"), "no certificate").unwrap();
+        let file = folder.path().join("own.pem");
+        std::fs::write(&file, own.pem()).unwrap();
+        let folders = || std::iter::once(system.as_path());
+        let hidden = hidden_by(Some(&file), folders()).unwrap();
+        assert_eq!(hidden, [root.der().clone()]);
+        assert_eq!(hidden_by(None, folders()).unwrap(), []);
+    }
+
+    #[test]
+    fn a_file_that_is_no_use_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for path in [Path::new("/no/such.pem"), file.path()] {
+            let error = hidden_by(Some(path), std::iter::empty()).unwrap_err();
+            let text = error.to_string();
+            let start = format!("SSL_CERT_FILE names {}, which", path.display());
+            assert!(text.starts_with(&start), "{text}");
+        }
+    }
+}
