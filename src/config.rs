@@ -1,11 +1,12 @@
 //! The configuration file: TOML, with every key outside `[apps]` also settable
 //! from the environment (`RINGPUSH__AMQP__URL`).
 
+mod overlay;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use config::{Environment, File, FileFormat};
 use serde::Deserialize;
 
 use crate::admin::AdminSettings;
@@ -13,6 +14,7 @@ use crate::amqp;
 use crate::engine::settings::{RetrySettings, RingSettings, TokenSettings};
 use crate::providers::{apns, fcm};
 use crate::telemetry::LogSettings;
+use overlay::Overlay;
 
 /// Everything that can be configured. Paths are absolute or relative to the
 /// process once it is loaded.
@@ -74,16 +76,20 @@ pub struct ConfigError {
     file: PathBuf,
     key: Option<String>,
     problem: String,
+    /// The variables that the keys come from, if not from the file.
+    variables: Vec<String>,
 }
 
 impl ConfigError {
     /// About one key of a file; the problem says what to do.
     #[must_use]
     pub fn new(file: &Path, key: Option<String>, problem: impl fmt::Display) -> Self {
+        let problem = problem.to_string();
         Self {
             file: file.to_owned(),
+            variables: Overlay::of_process().behind(key.as_deref(), &problem),
             key,
-            problem: problem.to_string(),
+            problem,
         }
     }
 }
@@ -94,7 +100,11 @@ impl fmt::Display for ConfigError {
         if let Some(key) = &self.key {
             write!(f, "{key}: ")?;
         }
-        f.write_str(&self.problem)
+        f.write_str(&self.problem)?;
+        if !self.variables.is_empty() {
+            write!(f, "; set by {}", self.variables.join(", "))?;
+        }
+        Ok(())
     }
 }
 
@@ -121,20 +131,23 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
-        let environment = Environment::with_prefix("RINGPUSH")
-            .prefix_separator("__")
-            .separator("__")
-            .try_parsing(true);
-        let built = config::Config::builder()
-            .add_source(File::from_str(text, FileFormat::Toml))
-            .add_source(environment)
-            .build()
-            .map_err(|error| ConfigError::new(file, None, without_source(&error)))?;
-        let mut loaded: Self = serde_path_to_error::deserialize(built).map_err(|error| {
-            let path = error.path().to_string();
-            let key = (path != ".").then_some(path);
-            ConfigError::new(file, key, plain_words(&error.into_inner()))
-        })?;
+        Self::with(&Overlay::of_process(), text, file)
+    }
+
+    /// The same, whatever the environment says.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse_alone(text: &str, file: &Path) -> Result<Self, ConfigError> {
+        Self::with(&Overlay::default(), text, file)
+    }
+
+    fn with(overlay: &Overlay, text: &str, file: &Path) -> Result<Self, ConfigError> {
+        let table = toml::from_str(text)
+            .map_err(|error| ConfigError::new(file, None, without_source(&error, text)))?;
+        let mut loaded: Self = overlay
+            .read(table)
+            .map_err(|(key, problem)| ConfigError::new(file, key, plain_words(&problem)))?;
         file.clone_into(&mut loaded.file);
         loaded.resolve_paths(file.parent().unwrap_or(Path::new("")));
         loaded.validate()?;
@@ -206,7 +219,7 @@ impl Config {
         self.amqp.validate().map_err(|e| whole(e.to_string()))?;
         self.apns
             .validate()
-            .map_err(|e| whole(format!("[apns] {e}")))?;
+            .map_err(|e| self.error(format!("apns.{}", e.key), e.cure))?;
         self.fcm.validate().map_err(|e| whole(e.to_string()))?;
         if self.apps.is_empty() {
             return Err(self.error("apps", "no app; add a table [apps.\"<name in events>\"]"));
@@ -225,27 +238,32 @@ impl Config {
     }
 }
 
-/// Without the lines of the file that the library quotes: a password may stand
-/// in them.
-fn without_source(error: &config::ConfigError) -> String {
-    let text = error.to_string();
-    let own = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.contains('|'));
-    own.collect::<Vec<_>>().join(": ")
+/// Where the syntax is wrong, without the line of the file that the library
+/// quotes: a password may stand in it.
+fn without_source(error: &toml::de::Error, text: &str) -> String {
+    let start = error.span().map_or(0, |span| span.start);
+    let before = text.get(..start).unwrap_or_default();
+    let line = before.split('\n').count();
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    let message = error.message();
+    format!("TOML parse error at line {line}, column {column}: {message}")
 }
 
-/// Without the library's mention of where it has the value from: file and key
-/// are named already. With an example where its words do not tell the form.
-fn plain_words(error: &config::ConfigError) -> String {
-    let text = error.to_string();
-    let cut = text.find(" for key `").unwrap_or(text.len());
-    let mut words = text[..cut].to_owned();
-    if words.ends_with("expected a duration") {
-        words.push_str(" such as \"30s\" or \"200ms\"");
-    }
-    words
+/// With an example where the library's words do not tell the form.
+fn plain_words(problem: &str) -> String {
+    let endings = [
+        ("expected a duration", " such as \"30s\" or \"200ms\""),
+        ("expected u16", ", a whole number from 0 to 65535"),
+        ("expected u32", ", a whole number from 0 on"),
+        ("expected usize", ", a whole number from 0 on"),
+        ("expected socket address", ", such as \"127.0.0.1:9464\""),
+        (
+            "invalid socket address syntax",
+            "; write \"127.0.0.1:9464\"",
+        ),
+    ];
+    let form = endings.iter().find(|(end, _)| problem.ends_with(end));
+    problem.to_owned() + form.map_or("", |(_, form)| form)
 }
 
 #[cfg(test)]
@@ -294,6 +312,17 @@ service_account_file = "sa.json"
                 "tokens.brake_share: must be above 0",
             ),
             ("[nonsense]", "nonsense: unknown field"),
+            (
+                "[log]\nlevel = \"loud\"",
+                "log.level: unknown variant `loud`, expected one of `error`",
+            ),
+            ("[amqp]\nprefetch = 1.5", "amqp.prefetch: invalid type"),
+            ("[amqp]\nprefetch = 65536", "a whole number from 0 to 65535"),
+            (
+                "[admin]\nlisten = \"9464\"",
+                "admin.listen: invalid socket address syntax; write",
+            ),
+            ("[apns]\nconnections = 0", "apns.connections: must be 1 to"),
             ("[amqp", "TOML parse error at line 1"),
         ] {
             let error = parse(text).unwrap_err();
@@ -314,9 +343,15 @@ service_account_file = "sa.json"
 
     #[test]
     fn a_mistake_in_the_syntax_is_not_quoted_for_a_password_may_stand_there() {
-        let error = parse("[amqp]\nurl = \"amqp://u:hunter2@h/%2f").unwrap_err();
-        assert!(error.contains("TOML parse error at line 2"), "{error}");
-        assert!(!error.contains("hunter2"), "{error}");
+        for url in [
+            "\"amqp://u:hunter2@h/%2f",
+            "amqp://u:hunter2@h/%2f",
+            "[hunter2]",
+        ] {
+            let error = parse(&format!("[amqp]\nurl = {url}")).unwrap_err();
+            assert!(error.contains("TOML parse error at line 2"), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Everything that is counted, for Prometheus. No label ever holds a token, a
 //! call id or a user.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -132,15 +133,8 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let histogram: fn() -> Histogram = || Histogram::new(BUCKETS);
-        let events = Family::<EventLabels, Counter>::default();
-        // There from the start: of a series that begins with its first event,
-        // Prometheus never sees that one as an increase.
-        for event in ["ring", "cancel", "unknown"] {
-            let result = "dead";
-            drop(events.get_or_create(&EventLabels { event, result }));
-        }
-        Self {
-            events,
+        let metrics = Self {
+            events: Family::default(),
             pushes: Family::default(),
             attempts: Family::default(),
             push_seconds: Family::new_with_constructor(histogram),
@@ -154,11 +148,57 @@ impl Default for Metrics {
             reports_lost: Counter::default(),
             broker_connected: Gauge::default(),
             credential_expiry_seconds: Family::default(),
-        }
+        };
+        metrics.begin();
+        metrics
     }
 }
 
 impl Metrics {
+    /// What is there from the start, at zero: of a series that begins with its
+    /// first event, Prometheus never sees that one as an increase.
+    fn begin(&self) {
+        for event in ["ring", "cancel", "unknown"] {
+            let result = "dead";
+            drop(self.events.get_or_create(&EventLabels { event, result }));
+        }
+        for platform in ["ios", "android"] {
+            let label = PlatformLabel { platform };
+            drop(self.in_flight.get_or_create(&label));
+            for histograms in [
+                &self.push_seconds,
+                &self.event_age_seconds,
+                &self.provider_seconds,
+            ] {
+                drop(histograms.get_or_create(&label));
+            }
+            for verdict in ["dead", "suspect"] {
+                drop(
+                    self.tokens
+                        .get_or_create(&TokenLabels { platform, verdict }),
+                );
+            }
+        }
+    }
+
+    /// The same for an app on one platform: its rings by each of these
+    /// results, and its accepted attempts.
+    pub fn begin_app(&self, app: &str, platform: &'static str, results: &[&'static str]) {
+        for &result in results {
+            drop(self.pushes.get_or_create(&PushLabels {
+                app: app.to_owned(),
+                platform,
+                event: "ring",
+                result,
+            }));
+        }
+        drop(self.attempts.get_or_create(&AttemptLabels {
+            app: app.to_owned(),
+            platform,
+            class: "accepted",
+        }));
+    }
+
     /// Everything in Prometheus' text format (`OpenMetrics`).
     #[must_use]
     pub fn render(&self) -> String {
@@ -240,6 +280,28 @@ impl Metrics {
     }
 }
 
+/// The older text format (0.0.4) of what [`Metrics::render`] writes, for readers
+/// that do not ask for `OpenMetrics`. It names a counter as its series is named.
+#[must_use]
+pub fn classic(open: &str) -> String {
+    let counters: HashSet<&str> = open
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
+        .collect();
+    let mut text = String::with_capacity(open.len());
+    for line in open.lines().filter(|line| *line != "# EOF") {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some(kind), Some(name), Some(rest)) if counters.contains(name) => {
+                text.extend(["# ", kind, " ", name, "_total ", rest]);
+            }
+            _ => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    text
+}
+
 /// Records a duration under a platform.
 pub fn observe(histograms: &Histograms, platform: &'static str, duration: Duration) {
     histograms
@@ -252,10 +314,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dead_letters_are_counted_from_zero() {
-        let text = Metrics::default().render();
-        let line = r#"ringpush_events_total{event="unknown",result="dead"} 0"#;
-        assert!(text.contains(line), "{text}");
+    fn a_worker_that_has_done_nothing_counts_from_zero() {
+        let metrics = Metrics::default();
+        metrics.begin_app("a", "ios", &["accepted", "credential_fault"]);
+        let text = metrics.render();
+        for line in [
+            r#"ringpush_events_total{event="unknown",result="dead"} 0"#,
+            r#"ringpush_pushes_total{app="a",platform="ios",event="ring",result="credential_fault"} 0"#,
+            r#"ringpush_attempts_total{app="a",platform="ios",class="accepted"} 0"#,
+            r#"ringpush_push_seconds_count{platform="android"} 0"#,
+            r#"ringpush_event_age_seconds_count{platform="ios"} 0"#,
+            r#"ringpush_provider_seconds_count{platform="ios"} 0"#,
+            r#"ringpush_in_flight{platform="ios"} 0"#,
+            r#"ringpush_tokens_total{platform="android",verdict="suspect"} 0"#,
+        ] {
+            assert!(text.contains(line), "{line} is not in:\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_older_format_names_counters_as_their_series_are_named() {
+        let text = classic(&Metrics::default().render());
+        for line in [
+            "# TYPE ringpush_events_total counter",
+            "# HELP ringpush_reports_lost_total Reports given up so that rings could go on.",
+            "ringpush_reports_lost_total 0",
+            "# TYPE ringpush_broker_connected gauge",
+            "# TYPE ringpush_push_seconds histogram",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is not in:\n{text}");
+        }
+        assert!(!text.contains("# EOF") && text.ends_with('\n'), "{text}");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -22,6 +22,7 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 
 use crate::engine::history::History;
+use crate::metrics::classic;
 
 pub use page::STYLE;
 
@@ -45,7 +46,7 @@ impl Default for AdminSettings {
 pub trait Insight: Send + Sync + 'static {
     /// Why it is not ready, sentence by sentence; and whether it is all the same.
     fn readiness(&self) -> Readiness;
-    /// All metrics in Prometheus' text format.
+    /// All metrics in Prometheus' text format (`OpenMetrics`).
     fn metrics(&self) -> String;
     /// Broker and lanes.
     fn status(&self) -> status::Status;
@@ -136,9 +137,21 @@ pub(crate) fn encoded(text: &str) -> String {
     query
 }
 
-async fn metrics(State(insight): State<Arc<dyn Insight>>) -> impl IntoResponse {
-    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, content_type)], insight.metrics())
+/// In the format that is asked for; `Prometheus` asks for `OpenMetrics`.
+async fn metrics(State(insight): State<Arc<dyn Insight>>, headers: HeaderMap) -> impl IntoResponse {
+    let open = "application/openmetrics-text";
+    let accept = headers.get_all(header::ACCEPT).iter();
+    let asked = accept
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.contains(open));
+    let text = insight.metrics();
+    if asked {
+        let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        ([(header::CONTENT_TYPE, content_type)], text)
+    } else {
+        let content_type = "text/plain; version=0.0.4; charset=utf-8";
+        ([(header::CONTENT_TYPE, content_type)], classic(&text))
+    }
 }
 
 #[cfg(test)]

@@ -144,12 +144,17 @@ pub(crate) async fn close(connection: &Connection) {
 
 fn parse_url(url: &str) -> Result<AMQPUri, AmqpError> {
     // The parser's own words could quote the URL, and with it the password.
-    let mut uri: AMQPUri = url.parse().map_err(|_| AmqpError::Setting {
+    let no_url = || AmqpError::Setting {
         key: "url",
         problem: "is not an AMQP URL".to_owned(),
         cure: "write amqp://user:password@host:5672/%2f (amqps:// for TLS; \
                percent-encode special characters)",
-    })?;
+    };
+    let mut uri: AMQPUri = url.parse().map_err(|_| no_url())?;
+    // `amqp:host` has no host for the parser, which then takes localhost.
+    if !url.contains("://") {
+        return Err(no_url());
+    }
     // The parser takes an IPv6 address for no host at all and falls back to
     // localhost.
     let authority = url.split("://").nth(1).unwrap_or_default();
@@ -287,7 +292,13 @@ mod tests {
 
     #[test]
     fn a_bad_url_is_refused_without_being_quoted() {
-        for url in ["", "hunter2", "http://u:hunter2@h", "amqp://u:hunter2@h/"] {
+        for url in [
+            "",
+            "hunter2",
+            "amqp:hunter2",
+            "http://u:hunter2@h",
+            "amqp://u:hunter2@h/",
+        ] {
             let error = connector(url).expect_err("bad URL").to_string();
             assert!(error.starts_with("amqp.url: "), "{error}");
             assert!(!error.contains("hunter2"), "{error}");

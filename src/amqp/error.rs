@@ -18,7 +18,10 @@ pub enum AmqpError {
         cure: &'static str,
     },
     /// Nobody answers, or not as a broker.
-    #[error("cannot reach RabbitMQ at {endpoint}: {reason}")]
+    #[error(
+        "cannot reach RabbitMQ at {endpoint}: {reason}; start RabbitMQ, or mend host and port of amqp.url \
+         (5672; 5671 for amqps)"
+    )]
     Unreachable {
         /// Host, port and virtual host.
         endpoint: String,
@@ -28,7 +31,8 @@ pub enum AmqpError {
     /// TLS failed because of certificates.
     #[error(
         "TLS to RabbitMQ at {endpoint} failed: {reason}; check amqp.ca_file (the broker's CA), \
-         the host name in amqp.url, and amqp.client_cert_file if the broker asks for a certificate"
+         host name and port in amqp.url (5671; 5672 is plain amqp), and amqp.client_cert_file if \
+         the broker asks for a certificate"
     )]
     Tls {
         /// Host, port and virtual host.
@@ -199,6 +203,9 @@ pub(crate) fn reason(error: &lapin::Error) -> String {
     }
     if let ErrorKind::IOError(io) = error.kind() {
         return io.to_string();
+    }
+    if matches!(error.kind(), ErrorKind::ParsingError(_)) {
+        return "what answers there does not speak AMQP".to_owned();
     }
     error.to_string()
 }

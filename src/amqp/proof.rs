@@ -16,8 +16,8 @@ const LIMIT: Duration = Duration::from_secs(15);
 
 /// Goes as far as a worker goes before it takes its first message: connects,
 /// declares exchanges, queues and bindings (or looks for them, without
-/// `amqp.declare`), publishes to the reports' exchange with a key that nobody
-/// is bound to, and counts what is in the queues. Only the permission to read
+/// `amqp.declare`), publishes to the reports' exchange and to the default
+/// one with keys that nobody is bound to, and counts what is in the queues. Only the permission to read
 /// the queues remains unproved: that would take messages.
 ///
 /// # Errors
@@ -40,6 +40,15 @@ pub async fn prove(settings: &Settings) -> Result<Vec<QueueCount>, AmqpError> {
                 mandatory: false,
                 properties: BasicProperties::default(),
                 body: Bytes::from_static(b"{\"v\":1,\"type\":\"check\"}"),
+            });
+            channel.next().await?;
+            // What is split or on the wrong queue goes through this one.
+            channel.publish(Message {
+                exchange: String::new(),
+                key: format!("{}.check", settings.prefix),
+                mandatory: false,
+                properties: BasicProperties::default(),
+                body: bytes::Bytes::new(),
             });
             channel.next().await?;
             channel.close().await;

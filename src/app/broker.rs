@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{App, AppInsight, Ended};
 use crate::admin;
 use crate::amqp::{self, AmqpError, BrokerState};
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::metrics::Metrics;
 use crate::shutdown::{Request, Signals};
 use crate::telemetry::Telemetry;
@@ -89,12 +89,10 @@ async fn drain(app: &App, worker: amqp::Worker, grace: Duration) {
 
 /// Names the file of a key that a person has to mend.
 fn with_file(error: AmqpError, file: &Path) -> anyhow::Error {
-    let configuration = error.is_configuration();
-    let error = anyhow::Error::new(error);
-    if configuration {
-        error.context(file.display().to_string())
+    if error.is_configuration() {
+        ConfigError::new(file, None, error).into()
     } else {
-        error
+        error.into()
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use super::lanes::{Built, Client, Lanes};
 use super::profiles::profiles;
 use crate::call::event::Environment;
+use crate::call::outcome::PushResult;
 use crate::call::payload::Profiles;
 use crate::call::push::PushClient;
 use crate::config::{AppSettings, Config, ConfigError};
@@ -54,15 +55,22 @@ impl Workshop {
         let profiles = profiles(config)?;
         let mut lanes = Lanes::default();
         let mut apps = HashMap::new();
+        let results = PushResult::ALL.map(PushResult::name);
         for (name, app) in &config.apps {
             if profiles.get(&app.profile).is_none() {
                 let known: Vec<&str> = profiles.names().collect();
-                let problem = format!("no such profile; known are {}", known.join(", "));
+                let known = known.join(", ");
+                let problem = format!("no profile {:?}; known are {known}", app.profile);
                 return Err(config.error(format!("apps.\"{name}\".profile"), problem));
             }
             check_cancel(config, name, app, &profiles)?;
             let ios = self.ios(config, name, app, before, &mut lanes)?;
             let android = self.android(config, name, app, before, &mut lanes)?;
+            for (there, platform) in [(ios.is_some(), "ios"), (android.is_some(), "android")] {
+                if there {
+                    self.metrics.begin_app(name, platform, &results);
+                }
+            }
             let profile = Arc::from(app.profile.as_str());
             apps.insert(
                 Arc::from(name.as_str()),
@@ -164,7 +172,7 @@ impl Workshop {
         environment: Environment,
     ) -> Result<Arc<apns::Client>, String> {
         let roots = tls::roots_from(config.apns.ca_file.as_deref())
-            .map_err(|error| format!("apns: {error}"))?;
+            .map_err(|error| error.in_table("apns"))?;
         apns::Client::new(apns::Options {
             settings: &config.apns,
             environment,
@@ -215,6 +223,7 @@ impl Workshop {
         let tokens = self.token_sources.of(account);
         let client = fcm::Client::new(&config.fcm, account, tokens, &self.metrics)
             .map_err(|e| config.error(format!("apps.\"{name}\".android"), e))?;
+        client.keep_connected();
         let client = Arc::new(client);
         let labels = LaneLabels {
             app: name.to_owned(),

@@ -10,11 +10,13 @@ use futures_util::future::BoxFuture;
 use serde_json::json;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinError;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::broker::{Admin, GOODBYE, listen, second_stop, until_stopped};
 use super::{App, Ended};
+use crate::amqp::AmqpError;
 use crate::call::event::{MAX_BODY, PartNumber, Platform};
 use crate::call::outcome::{Outcomes, Receipt, Report};
 use crate::config::Config;
@@ -94,26 +96,14 @@ pub async fn run_on_lines(
     let app = App::new(config, Arc::new(outcomes), Metrics::default())?;
     app.warm().await;
     let admin = Admin::start(listener, &app, None);
-    let writer = tokio::spawn(write_lines(lines, output));
+    let mut writer = tokio::spawn(write_lines(lines, output));
     let tracker = TaskTracker::new();
-    let mut stopped = tokio::select! {
-        read = read_events(input, &app, &dead.0, &tracker, in_flight) => read.map(|()| false),
-        stopped = until_stopped(&app, &mut signals, telemetry, std::future::pending()) => {
-            stopped?;
-            Ok(true)
-        }
-    }?;
+    let stop = until_stopped(&app, &mut signals, telemetry, std::future::pending());
+    let stopped = tokio::select! {
+        read = read_all(input, &app, &dead.0, &tracker, in_flight, stop) => read?,
+        ended = &mut writer => return Err(unwritable(ended)),
+    };
     tracker.close();
-    if !stopped {
-        // Everything that was read is finished, unless a signal limits that.
-        stopped = tokio::select! {
-            () = tracker.wait() => false,
-            stopped = until_stopped(&app, &mut signals, telemetry, std::future::pending()) => {
-                stopped?;
-                true
-            }
-        };
-    }
     if stopped {
         tokio::select! {
             finished = timeout(grace, tracker.wait()) => if finished.is_err() {
@@ -137,6 +127,44 @@ pub async fn run_on_lines(
         Err(late) => return Err(late.into()),
     }
     Ok(Ended::Drained)
+}
+
+/// Reads to the end of the input and finishes what was read, unless a signal
+/// comes. Whether one came.
+async fn read_all(
+    input: impl AsyncBufRead + Unpin,
+    app: &Arc<App>,
+    dead: &mpsc::UnboundedSender<Line>,
+    tracker: &TaskTracker,
+    in_flight: usize,
+    stop: impl Future<Output = Result<(), AmqpError>>,
+) -> anyhow::Result<bool> {
+    tokio::pin!(stop);
+    tokio::select! {
+        read = read_events(input, app, dead, tracker, in_flight) => read?,
+        stopped = &mut stop => return Ok(stopped.map(|()| true)?),
+    }
+    tracker.close();
+    tokio::select! {
+        () = tracker.wait() => Ok(false),
+        stopped = stop => Ok(stopped.map(|()| true)?),
+    }
+}
+
+/// Without anybody who reads the outcomes no phone may ring: they would be
+/// lost.
+fn unwritable(ended: Result<std::io::Result<()>, JoinError>) -> anyhow::Error {
+    // As a text: a closed output is no quiet end here, as it is for commands
+    // that only show something.
+    let why = match ended {
+        Ok(Ok(())) => "it ended".to_owned(),
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    };
+    anyhow::anyhow!(
+        "outcomes cannot be written to standard output ({why}); no more events are taken, keep \
+         its reader running"
+    )
 }
 
 async fn read_events(

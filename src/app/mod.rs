@@ -131,7 +131,7 @@ impl App {
         for key in fresh.restart_needed(&config) {
             tracing::warn!(key, "a change of this needs a restart of the worker");
         }
-        let retired = before.not_in(&lanes);
+        let (retired, added) = (before.not_in(&lanes), lanes.not_in(&before));
         self.dispatcher.set_routes(routes);
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = lanes;
         *config = fresh.clone();
@@ -140,6 +140,12 @@ impl App {
         }
         for client in self.lanes().clients() {
             client.retry_now();
+        }
+        // Their connections should be up before their first ring.
+        for client in added {
+            let warming = async move { client.warm(WARM_UP).await };
+            let end = self.end.clone();
+            self.tasks.spawn(end.run_until_cancelled_owned(warming));
         }
         self.retire(retired, config.ring.window());
         Ok(fresh)

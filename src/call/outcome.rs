@@ -35,6 +35,17 @@ pub enum PushResult {
 }
 
 impl PushResult {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Accepted,
+        Self::DeadToken,
+        Self::SuspectToken,
+        Self::Rejected,
+        Self::CredentialFault,
+        Self::Expired,
+        Self::Cancelled,
+    ];
+
     /// The name on the wire, in routing keys and in metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -2,7 +2,6 @@
 
 mod show;
 
-use std::io::IsTerminal as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,6 +23,7 @@ use crate::engine::delivery::{Delivery, Source, Verdict};
 use crate::engine::dispatch::handle_whole;
 use crate::metrics::Metrics;
 use crate::simulator::{Options, Record, Script, Simulator};
+use crate::telemetry::in_color;
 
 /// Everything in one process: example calls, the worker's own code, and
 /// simulators of Apple's and Google's services. No accounts, no broker.
@@ -107,7 +107,7 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
     let output = std::io::stdout();
     let mut show = Show {
         json: args.json,
-        color: output.is_terminal() && no_color_unset(),
+        color: in_color(&output),
         output,
     };
     show.opening(started.elapsed())?;
@@ -122,10 +122,6 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
     show.closing(&results, started.elapsed())?;
     stage.app.close().await;
     Ok(if all_as_expected { DONE } else { FAILED })
-}
-
-fn no_color_unset() -> bool {
-    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Simulators and a worker that sends to them.
@@ -230,8 +226,11 @@ impl Stage {
     }
 }
 
+/// What the environment says is meant for workers: nothing of it may send the
+/// demo's pushes anywhere but to its simulators.
 fn load(file: &Path) -> anyhow::Result<Config> {
-    Ok(Config::load(file)?)
+    let text = std::fs::read_to_string(file)?;
+    Ok(Config::parse_alone(&text, file)?)
 }
 
 /// Confirms a report and keeps it if it is about a push.

@@ -13,6 +13,7 @@ use super::fresh::freshen;
 use super::{ConfigArgs, DONE, FAILED};
 use crate::amqp::producer::{Producer, Summary};
 use crate::amqp::reader::{Outcome, OutcomeReader, Wanted};
+use crate::call::event::Event;
 use crate::call::outcome::TraceContext;
 use crate::config::Config;
 
@@ -63,6 +64,11 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
     let mut wanted = Wanted::default();
     let mut open = HashSet::new();
     for body in bodies {
+        if let Err(error) = Event::decode(&body, config.ring.limits()) {
+            // Published all the same: it may be the dead queue that is tried.
+            let dead = "a worker will put it into the dead queue";
+            writeln!(std::io::stderr(), "not an event ({error}): {dead}")?;
+        }
         open.extend(expected(&body));
         let summary = producer.send(body, &TraceContext::default()).await?;
         wanted.add(&summary);

@@ -87,17 +87,24 @@ pub fn document() -> String {
         let _ = writeln!(text, "| [`{name}`](#ringpush-{name}) | {about} |");
     }
     for command in commands(&cli) {
-        let mut command = command.clone().term_width(WIDTH);
-        let help = command.render_long_help().to_string();
-        let help: Vec<&str> = help.trim_end().lines().map(str::trim_end).collect();
-        let name = command.get_name();
-        let _ = write!(
-            text,
-            "\n## ringpush {name}\n\n```text\n{}\n```\n",
-            help.join("\n")
-        );
+        describe(&mut text, command, command.get_name());
     }
     text
+}
+
+/// Help texts of a command and of those below it.
+fn describe(text: &mut String, command: &Command, name: &str) {
+    let help = command.clone().term_width(WIDTH).render_long_help();
+    let help = help.to_string();
+    let help: Vec<&str> = help.trim_end().lines().map(str::trim_end).collect();
+    let _ = write!(
+        text,
+        "\n## ringpush {name}\n\n```text\n{}\n```\n",
+        help.join("\n")
+    );
+    for below in commands(command) {
+        describe(text, below, &format!("{name} {}", below.get_name()));
+    }
 }
 
 fn commands(cli: &Command) -> impl Iterator<Item = &Command> {

@@ -1,6 +1,8 @@
 //! Standard output for people: colour only on a terminal, lines that fit.
 
-use std::io::{self, IsTerminal as _, Stdout, Write};
+use std::io::{self, Stdout, Write};
+
+use crate::telemetry::in_color;
 
 /// Lines are not broken narrower or wider than this.
 const WIDTHS: (usize, usize) = (60, 110);
@@ -16,10 +18,9 @@ impl Screen {
     /// Standard output. Colour only if it is a terminal and `NO_COLOR` is unset.
     pub(super) fn stdout() -> Self {
         let output = io::stdout();
-        let unset = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let width = terminal_size::terminal_size().map_or(100, |(width, _)| usize::from(width.0));
         Self {
-            color: output.is_terminal() && unset,
+            color: in_color(&output),
             output,
             width: width.clamp(WIDTHS.0, WIDTHS.1),
         }

@@ -1,6 +1,6 @@
 //! `ringpush trace`: what happened to a call on a running worker.
 
-use std::io::{IsTerminal as _, Write};
+use std::io::Write;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -10,6 +10,7 @@ use crate::admin::encoded;
 use crate::admin::story::{tell, tone, words};
 use crate::admin::trace::{PushTrace, Trace, TraceError, UNKNOWN_CALL};
 use crate::config::Config;
+use crate::telemetry::in_color;
 
 /// What happened to a call on a running worker: when it was taken from its
 /// queue, each attempt, and how it ended, phone by phone.
@@ -51,9 +52,7 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
         if args.json {
             writeln!(out, "{body}")?;
         } else {
-            let color = std::io::stdout().is_terminal()
-                && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-            print(&mut out, &trace, color)?;
+            print(&mut out, &trace, in_color(&std::io::stdout()))?;
         }
         return Ok(DONE);
     }

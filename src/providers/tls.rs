@@ -32,12 +32,32 @@ pub enum TlsError {
     /// The CA file's bytes are not certificates.
     #[error("`ca_file` holds no usable certificate ({0}); it must be PEM (BEGIN CERTIFICATE)")]
     NotCertificates(String),
+    /// The same, and in which file.
+    #[error(
+        "`ca_file` {}: holds no usable certificate ({why}); it must be PEM (BEGIN CERTIFICATE)",
+        file.display()
+    )]
+    NotCertificatesIn {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The system trusts nobody.
     #[error(transparent)]
     Untrusting(#[from] TrustError),
     /// rustls refuses the roots, the client certificate or its key.
     #[error("TLS set-up: {0}")]
     Refused(String),
+}
+
+impl TlsError {
+    /// Its text, with the table of the configuration that the key stands in.
+    #[must_use]
+    pub fn in_table(&self, table: &str) -> String {
+        self.to_string()
+            .replace("`ca_file`", &format!("{table}.ca_file"))
+    }
 }
 
 /// The roots to trust: those in `ca_pem`, and no others, if it is given; else
@@ -66,7 +86,13 @@ pub fn roots_from(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
         file: file.to_owned(),
         error,
     })?;
-    roots(Some(&pem))
+    own_roots(&pem).map_err(|error| {
+        if let TlsError::NotCertificates(why) = error {
+            let file = file.to_owned();
+            return TlsError::NotCertificatesIn { file, why };
+        }
+        error
+    })
 }
 
 fn own_roots(pem: &[u8]) -> Result<RootCertStore, TlsError> {
@@ -156,8 +182,11 @@ mod tests {
         }
         let text = roots_from(Some(Path::new("/no/such/ca.pem")))
             .unwrap_err()
-            .to_string();
-        assert!(text.contains("/no/such/ca.pem"), "{text}");
+            .in_table("fcm");
+        assert!(text.starts_with("fcm.ca_file /no/such/ca.pem: "), "{text}");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = roots_from(Some(file.path())).unwrap_err().to_string();
+        assert!(text.contains(&file.path().display().to_string()), "{text}");
     }
 
     #[test]

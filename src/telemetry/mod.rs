@@ -97,7 +97,7 @@ impl Telemetry {
         let (filter, handle) = reload::Layer::new(targets(settings.level));
         let layer = tracing_subscriber::fmt::layer()
             .with_writer(std::io::stderr)
-            .with_ansi(std::io::stderr().is_terminal());
+            .with_ansi(in_color(&std::io::stderr()));
         let layer = match settings.format {
             LogFormat::Text => layer.boxed(),
             LogFormat::Json => layer.json().flatten_event(true).boxed(),
@@ -130,6 +130,12 @@ impl Telemetry {
             tracing::error!(%error, "the log level could not be changed");
         }
     }
+}
+
+/// Whether what is written there is coloured: on a terminal, and unless
+/// `NO_COLOR` is set (<https://no-color.org>).
+pub fn in_color(output: &impl IsTerminal) -> bool {
+    output.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Our own lines at the level asked for, and of libraries warnings at most:

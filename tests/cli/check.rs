@@ -168,6 +168,24 @@ async fn certificates_instead_of_keys() {
     fails(&rig, &["expired at 2020", "make a new one"]).await;
 }
 
+#[tokio::test]
+async fn a_certificate_with_the_key_of_another() {
+    let rig = Rig::start().await;
+    rig.edit(
+        "team_id = \"ABCDE12345\"\nkey_id = \"FGHIJ67890\"\nkey_file = \"AuthKey_FGHIJ67890.p8\"",
+        "certificate_file = \"mixed.pem\"",
+    );
+    let simple = || rcgen::generate_simple_self_signed(vec!["x".to_owned()]).unwrap();
+    let (one, other) = (simple(), simple());
+    let mixed = one.cert.pem() + &other.signing_key.serialize_pem();
+    rig.write("mixed.pem", mixed);
+    fails(
+        &rig,
+        &["mixed.pem", "not that of its certificate", "export both"],
+    )
+    .await;
+}
+
 /// Certificate and key, PEM.
 fn expired_certificate() -> String {
     let mut params = rcgen::CertificateParams::new(vec!["x".to_owned()]).unwrap();
@@ -185,6 +203,8 @@ async fn authorities_that_are_missing_or_others() {
     rig.write("ca.pem", other.cert.pem());
     fails(&rig, &["APNs production", "TLS with", "apns.ca_file"]).await;
     fails(&rig, &["FCM", "TLS with", "fcm.ca_file"]).await;
+    rig.write("ca.pem", "nothing");
+    fails(&rig, &["apns.ca_file", "ca.pem: ", "must be PEM"]).await;
     rig.remove("ca.pem");
     fails(
         &rig,
@@ -237,6 +257,14 @@ async fn service_accounts_that_are_none() {
     fails(&rig, &["authorized_user", "create a key"]).await;
     rig.write(FILE, good.replace("BEGIN PRIVATE KEY", "BEGIN SECRET KEY"));
     fails(&rig, &["private_key", "download the key file again"]).await;
+    rig.write(FILE, "{\"project_info\": {}, \"client\": []}");
+    fails(&rig, &["google-services.json", "create one"]).await;
+    rig.write(FILE, good.replace("http://127.0.0.1", "http://example.com"));
+    fails(
+        &rig,
+        &["token_uri", "https://", "download the key file again"],
+    )
+    .await;
     rig.write(FILE, "not json");
     fails(&rig, &[FILE, "not a JSON object", "Firebase console"]).await;
     rig.remove(FILE);
@@ -307,6 +335,8 @@ async fn profiles_that_cannot_be_used() {
     let ran = rig.run("check", &["--offline", "--json"]).await;
     assert_eq!(ran.code, 1);
     assert!(ran.out.contains("fancy"), "{}", ran.out);
+    rig.write("mine/fancy.json", "{}");
+    fails(&rig, &["fancy.json", "missing field", "docs/profiles.md"]).await;
 }
 
 #[tokio::test]

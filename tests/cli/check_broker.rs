@@ -92,6 +92,28 @@ async fn a_broker_that_works_and_four_that_do_not() {
     fails(&rig, &["does not exist", "amqp.declare = true"]).await;
 }
 
+/// A worker that may not write to the default exchange cannot split an event,
+/// which it would learn only from the first one.
+#[tokio::test]
+async fn a_user_who_may_not_write_to_the_default_exchange() {
+    let broker = Broker::private();
+    let rig = Rig::start().await;
+    broker.ctl(&["add_user", "poor", "hunter2"]);
+    broker.ctl(&["set_permissions", "poor", ".*", "^ringpush.*", ".*"]);
+    let host = broker.url.split_once('@').unwrap().1;
+    point(&rig, &format!("amqp://poor:hunter2@{host}"));
+    fails(&rig, &["amq.default", "write and read permissions"]).await;
+    broker.ctl(&[
+        "set_permissions",
+        "poor",
+        ".*",
+        "^(ringpush|amq.default).*",
+        ".*",
+    ]);
+    let (ran, proof) = check(&rig).await;
+    assert_eq!((ran.code, &proof["state"]), (0, &"ok".into()), "{ran:#?}");
+}
+
 async fn declare_plainly(url: &str, queue: &str) {
     let connection = Connection::connect(url, ConnectionProperties::default())
         .await

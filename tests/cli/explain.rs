@@ -23,6 +23,16 @@ async fn a_reason_is_explained_and_an_unknown_word_finds_its_neighbours() {
     assert_eq!(run(&["explain"]).await.code, 2);
 }
 
+/// Whoever reads an outcome may ask for its result as well as for its reason.
+#[tokio::test]
+async fn results_are_explained_too() {
+    for result in ringpush::call::outcome::PushResult::ALL {
+        let ran = run(&["explain", result.name()]).await;
+        assert_eq!(ran.code, 0, "{}", ran.out);
+        assert!(ran.out.starts_with(result.name()), "{}", ran.out);
+    }
+}
+
 /// The words that the documentation promises.
 #[tokio::test]
 async fn every_reason_of_our_own_is_listed() {

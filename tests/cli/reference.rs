@@ -25,6 +25,32 @@ fn the_document_of_the_commands_is_that_of_the_help_texts() {
 }
 
 #[tokio::test]
+async fn every_help_text_shows_an_example() {
+    for command in [
+        "run",
+        "demo",
+        "simulate",
+        "enqueue",
+        "send",
+        "check",
+        "explain",
+        "health",
+        "completions",
+        "man",
+        "profiles",
+        "profiles list",
+        "profiles render",
+        "trace",
+    ] {
+        let mut arguments: Vec<&str> = command.split(' ').collect();
+        arguments.push("--help");
+        let ran = run(&arguments).await;
+        let example = format!("Examples:\n  ringpush {command}");
+        assert!(ran.out.contains(&example), "{}", ran.out);
+    }
+}
+
+#[tokio::test]
 async fn completions_and_man_pages_know_every_command() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let ran = run(&["completions", shell]).await;

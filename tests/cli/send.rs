@@ -247,6 +247,12 @@ async fn pushes_that_do_not_get_through_in_time() {
     let ran = rig.send("ios", &short).await;
     ends(&ran, 6, "connection", &["firewall"]);
     assert!(ran.out.contains("Connection refused"), "{}", ran.out);
+    // What never came is not shown with a time.
+    let mut arguments = vec!["--app", APP, "--platform", "ios", "--token", IOS_TOKEN];
+    arguments.extend(short);
+    let ran = rig.run("send", &arguments).await;
+    assert!(ran.out.contains("given up after"), "{}", ran.out);
+    assert!(!ran.out.contains("first byte"), "{}", ran.out);
     let ran = rig
         .send("ios", &["--validate-only", "--timeout", "1s"])
         .await;

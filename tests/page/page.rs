@@ -137,6 +137,39 @@ async fn it_only_answers_questions_and_runs_nothing_foreign() {
     assert!(!page.contains("style=") && !page.contains("onclick") && !page.contains("<style"));
 }
 
+/// Prometheus gets `OpenMetrics`, whoever does not ask for it the older format.
+/// What counts is there before the first ring: of a series that begins with its
+/// first fault no alert would see an increase.
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_are_there_from_the_start_in_the_format_asked_for() {
+    let worker = Worker::start("", "info").await;
+    let zero = r#"ringpush_pushes_total{app="com.example.calls",platform="android",event="ring",result="credential_fault"} 0"#;
+    let plain = worker.ask("GET", "/metrics");
+    assert!(
+        plain.head.contains("text/plain; version=0.0.4"),
+        "{}",
+        plain.head
+    );
+    let open = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5";
+    let open = worker.ask_for("GET", "/metrics", open);
+    assert!(
+        open.head
+            .contains("application/openmetrics-text; version=1.0.0"),
+        "{}",
+        open.head
+    );
+    assert!(open.body.ends_with("# EOF\n") && !plain.body.contains("# EOF"));
+    for (answer, kind) in [
+        (&plain, "# TYPE ringpush_pushes_total counter"),
+        (&open, "# TYPE ringpush_pushes counter"),
+    ] {
+        for wanted in [zero, kind] {
+            let there = answer.body.lines().any(|line| line == wanted);
+            assert!(there, "{wanted} is not in:\n{}", answer.body);
+        }
+    }
+}
+
 /// However much has gone through, the page stays as long as it is, and the
 /// history as large.
 #[tokio::test(flavor = "multi_thread")]

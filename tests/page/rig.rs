@@ -134,9 +134,16 @@ impl Worker {
 
     /// Status, head and body of an answer.
     pub(crate) fn ask(&self, method: &str, path: &str) -> Answer {
+        self.ask_for(method, path, "*/*")
+    }
+
+    /// The same, of these media types.
+    pub(crate) fn ask_for(&self, method: &str, path: &str, accept: &str) -> Answer {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let request = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: x\r\naccept: {accept}\r\nconnection: close\r\n\r\n"
+        );
         stream.write_all(request.as_bytes()).unwrap();
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).unwrap();

@@ -56,6 +56,22 @@ async fn enqueue_shows_the_outcomes_of_what_it_published() {
 }
 
 /// A file that is not there is named.
+/// What is no event is published as it is, for it may be the dead queue that is
+/// tried; but whoever mistyped learns of it.
+#[tokio::test]
+async fn enqueue_says_what_a_worker_will_not_understand() {
+    let stage = Stage::new().await;
+    let mut worker = Worker::run(&stage.config, &[]);
+    worker.ready().await;
+    let file = stage.config.with_file_name("typo.json");
+    std::fs::write(&file, "{\"v\": 1, \"event\": \"rign\"}").unwrap();
+    let (config, file) = (stage.config.to_str().unwrap(), file.to_str().unwrap());
+    let (code, _, error) = ringpush(&["enqueue", "--config", config, file]).await;
+    assert_eq!(code, 0, "{error}");
+    assert!(error.contains("not an event (event: "), "{error}");
+    assert!(error.contains("dead queue"), "{error}");
+}
+
 #[tokio::test]
 async fn enqueue_names_a_file_that_is_not_there() {
     let stage = Stage::new().await;
@@ -87,6 +103,22 @@ async fn the_demo_is_soon_over_and_fits_a_terminal() {
     ] {
         assert!(output.contains(word), "{word:?} is not in:\n{output}");
     }
+}
+
+/// What the environment says to workers does not concern the demo, whose pushes
+/// go to its own simulators and nowhere else.
+#[tokio::test]
+async fn the_demo_minds_no_workers_environment() {
+    let variables = [
+        ("RINGPUSH__APNS__PRODUCTION_URL", "https://127.0.0.1:1"),
+        ("RINGPUSH__FCM__URL", "https://127.0.0.1:1"),
+        ("RINGPUSH__RING__TTL", "nonsense"),
+    ];
+    let mut worker = Worker::command_with(&["demo"], &variables);
+    drop(worker.input.take());
+    assert_eq!(worker.exit_code().await, 0);
+    let output = worker.output.text();
+    assert_eq!(output.matches("RINGS").count(), 12, "{output}");
 }
 
 /// Each phone of the demo as one object, for machines.

@@ -56,6 +56,46 @@ async fn a_wrong_key_or_value_is_named() {
     }
 }
 
+/// A mistake in a variable is not looked for in the file.
+#[tokio::test]
+async fn a_wrong_variable_is_named() {
+    for (variable, value, names) in [
+        (
+            "RINGPUSH__RING__TTL",
+            "soon",
+            ["ring.ttl", "such as \"30s\""],
+        ),
+        ("RINGPUSH__AMQP__URL", "h:5672", ["amqp.url", "amqp://user"]),
+        (
+            "RINGPUSH__AMQP__PREFETCH",
+            "65536",
+            ["amqp.prefetch", "65535"],
+        ),
+        ("RINGPUSH__LOG__LEVEL", "loud", ["log.level", "`warn`"]),
+        (
+            "RINGPUSH__ADMIN__LISTEN",
+            "9464",
+            ["admin.listen", "127.0.0.1:9464"],
+        ),
+        (
+            "RINGPUSH__APNS__CA_FILE",
+            "no.pem",
+            ["apns.ca_file", "no.pem"],
+        ),
+        ("RINGPUSH__NONSENSE__X", "1", ["nonsense", "unknown field"]),
+    ] {
+        let site = Offline::new().await;
+        let config = site.config.to_str().unwrap();
+        let arguments = ["run", "--config", config];
+        let mut worker = Worker::command_with(&arguments, &[(variable, value)]);
+        assert_eq!(worker.exit_code().await, 2, "{variable}");
+        let log = worker.log.text();
+        for name in [config, names[0], names[1], &format!("set by {variable}")] {
+            assert!(log.contains(name), "{name:?} is not in: {log}");
+        }
+    }
+}
+
 /// A key file that is not there, or is another kind of file.
 #[tokio::test]
 async fn a_key_file_that_cannot_be_used_is_named_with_its_key() {

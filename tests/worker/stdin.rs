@@ -1,11 +1,12 @@
 //! `run --stdin`: the worker without a broker.
 
+use ringpush::simulator::{ServerKind, Stop};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 
 use crate::support::events::{android, android_token, ios, ios_token, ring};
 use crate::support::stage::Offline;
-use crate::support::worker::Worker;
+use crate::support::worker::{PATIENCE, Worker};
 
 fn lines(text: &str) -> Vec<Value> {
     let all = text.lines().map(serde_json::from_str);
@@ -60,6 +61,36 @@ async fn events_in_lines_become_outcomes_in_lines() {
     assert!(all.is_empty(), "{all:?}");
 }
 
+/// Nobody is left who reads the outcomes: no further phone rings, though there
+/// are more events.
+#[tokio::test]
+async fn a_closed_output_ends_it() {
+    let site = Offline::new().await;
+    let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_ringpush"))
+        .args(["run", "--stdin", "--config"])
+        .arg(&site.config)
+        .env_clear()
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let mut input = child.stdin.take().unwrap();
+    for _ in 0..2 {
+        let event = ring(&[ios("i", &ios_token())]).to_string() + "\n";
+        // The second one may come too late already.
+        let _ = input.write_all(event.as_bytes()).await;
+    }
+    let ended = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
+    let ended = ended.expect("it ends, with its input open").unwrap();
+    let error = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{error}");
+    assert!(error.contains("standard output"), "{error}");
+    drop(input);
+}
+
 /// It is ready without a broker, and a signal ends it while its input is open.
 #[tokio::test]
 async fn it_is_ready_without_a_broker_and_ends_on_a_signal() {
@@ -76,6 +107,47 @@ async fn it_is_ready_without_a_broker_and_ends_on_a_signal() {
     assert_eq!(lines(&worker.output.text())[0]["result"], "accepted");
     assert_eq!(worker.stop().await, 0);
     drop(input);
+}
+
+/// Ready means that a ring would get through: not while no provider can be
+/// reached, and again when one can, without any traffic.
+#[tokio::test]
+async fn it_is_not_ready_without_a_connection_to_any_provider() {
+    let site = Offline::new().await;
+    for server in [
+        ServerKind::ApnsProduction,
+        ServerKind::ApnsSandbox,
+        ServerKind::Fcm,
+    ] {
+        site.simulator.server(server).stop(Stop::Abrupt).await;
+    }
+    let mut worker = Worker::run(&site.config, &["--stdin"]);
+    let body = worker.readiness(503).await;
+    for wanted in [
+        "ios production: no connection to APNs: ",
+        "android : no connection to FCM: ",
+    ] {
+        assert!(body.contains(wanted), "{wanted:?} is not in: {body}");
+    }
+    site.simulator
+        .server(ServerKind::Fcm)
+        .start()
+        .await
+        .unwrap();
+    let body = worker.readiness(200).await;
+    assert!(!body.contains("android"), "{body}");
+    site.simulator
+        .server(ServerKind::Fcm)
+        .stop(Stop::Abrupt)
+        .await;
+    worker.readiness(503).await;
+    site.simulator
+        .server(ServerKind::Fcm)
+        .start()
+        .await
+        .unwrap();
+    worker.readiness(200).await;
+    assert_eq!(worker.stop().await, 0);
 }
 
 /// A signal gives what is in flight its grace, with the input still open or

@@ -53,16 +53,12 @@ pub(super) async fn prove(config: &Config) -> Vec<Proof> {
 fn failed(what: &str, error: &AmqpError) -> Proof {
     let text = error.to_string();
     match error {
-        AmqpError::Unreachable { .. } => Proof::failed(
-            what,
-            text,
-            "start RabbitMQ, or mend host and port of amqp.url (5672; 5671 for amqps)",
-        ),
         AmqpError::Lost { .. } => Proof::failed(what, text, "look at the broker's log; try again"),
         AmqpError::Setting { key, problem, cure } => {
             Proof::failed(what, format!("amqp.{key} {problem}"), *cure)
         }
-        AmqpError::Tls { .. }
+        AmqpError::Unreachable { .. }
+        | AmqpError::Tls { .. }
         | AmqpError::Login { .. }
         | AmqpError::VirtualHost { .. }
         | AmqpError::Mismatch { .. }

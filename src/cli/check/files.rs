@@ -30,7 +30,13 @@ pub(super) enum Usable {
 pub(super) fn profiles(config: &Config) -> Vec<Proof> {
     let known = match crate::app::profiles(config) {
         Ok(known) => known,
-        Err(error) => return vec![Proof::error("profiles", &error.to_string(), "; ")],
+        Err(error) => {
+            let text = error.to_string();
+            let unsaid = "docs/profiles.md says what a profile may hold; `ringpush profiles render` \
+                          shows what it makes of an event";
+            let (found, cure) = text.split_once("; ").unwrap_or((&text, unsaid));
+            return vec![Proof::failed("profiles", found, cure)];
+        }
     };
     let mut proofs = Vec::new();
     for (name, app) in &config.apps {
@@ -196,7 +202,7 @@ pub(super) fn authorities(config: &Config) -> Vec<Proof> {
                 );
                 Proof::ok(what, format!("{} of {from}", roots.len()))
             }
-            Err(error) => Proof::error(what, &error.to_string(), "; "),
+            Err(error) => Proof::error(what, &error.in_table(table), "; "),
         }
     });
     proofs.collect()

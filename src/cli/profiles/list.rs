@@ -12,6 +12,8 @@ use crate::cli::DONE;
 
 /// Lists the profiles: built-in ones and, with a configuration, its own.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  ringpush profiles list\n  \
+                        ringpush profiles list --config ringpush.toml --json")]
 pub(super) struct Args {
     #[command(flatten)]
     setup: SetupArgs,

@@ -63,10 +63,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
         }
     }
     if previews.is_empty() && bad.is_empty() {
+        let (device, platform) = (args.device.as_deref(), args.platform.as_deref());
+        let wanted: Vec<&str> = [device, platform].into_iter().flatten().collect();
         writeln!(
             std::io::stderr(),
-            "ringpush: {}: no such device in this event",
-            named()
+            "ringpush: {}: no such device in this event: {}",
+            named(),
+            wanted.join(", ")
         )?;
         return Ok(USAGE);
     }

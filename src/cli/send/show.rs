@@ -87,7 +87,12 @@ fn write_attempt(
     if let Some(error) = &attempt.prepared.error {
         screen.paragraph("connection", error)?;
     }
-    screen.paragraph("time", &times(&attempt.prepared, Some(attempt.took)))?;
+    let how = match attempt.answer.status {
+        Some(_) => "first byte",
+        None => "given up after",
+    };
+    let last = Some((how, attempt.took));
+    screen.paragraph("time", &times(&attempt.prepared, last))?;
     writeln!(screen)
 }
 
@@ -140,8 +145,9 @@ fn write_result(screen: &mut Screen, shot: &Shot, judgement: &Judgement) -> io::
     screen.paragraph("do", &judgement.next)
 }
 
-/// What took how long, in the order in which it happens.
-pub(super) fn times(prepared: &Prepared, first_byte: Option<Duration>) -> String {
+/// What took how long, in the order in which it happens; the last of it, if
+/// there was an attempt, with what it is called.
+pub(super) fn times(prepared: &Prepared, last: Option<(&str, Duration)>) -> String {
     let mut parts = Vec::new();
     if let Some(credential) = prepared.credential {
         parts.push(format!("access token {}", millis(credential)));
@@ -158,7 +164,7 @@ pub(super) fn times(prepared: &Prepared, first_byte: Option<Duration>) -> String
         parts.extend(tls.map(|tls| format!("TLS {}", millis(tls))));
         parts.push(format!("HTTP/2 {}", millis(http)));
     }
-    parts.extend(first_byte.map(|took| format!("first byte {}", millis(took))));
+    parts.extend(last.map(|(what, took)| format!("{what} {}", millis(took))));
     parts.join(" · ")
 }
 

@@ -1,11 +1,14 @@
 //! Certificates from `.p12` and PEM files.
 
 use p12_keystore::KeyStore;
+use rustls::InconsistentKeys;
+use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::call::time::Timestamp;
+use crate::providers::tls;
 
 use super::credentials::Certificate;
 
@@ -24,6 +27,11 @@ pub enum CertificateError {
     /// A key that is encrypted.
     #[error("its private key is encrypted; decrypt it (openssl pkey), or use the .p12")]
     EncryptedKey,
+    /// Certificate and key of two different exports.
+    #[error(
+        "its private key is not that of its certificate; export both together from Keychain Access"
+    )]
+    OtherKey,
     /// A `.p12` without password.
     #[error("needs a password; put it into a file and name that as `certificate_password_file`")]
     PasswordMissing,
@@ -66,6 +74,7 @@ pub fn read(
     };
     let leaf = chain.first().ok_or(CertificateError::NoCertificate)?;
     let expires = check_dates(leaf, now)?;
+    check_pair(&chain, &key)?;
     Ok(Certificate {
         chain,
         key,
@@ -109,6 +118,23 @@ fn p12_error(error: p12_keystore::error::Error, had_password: bool) -> Certifica
         (Error::MacError(_), false) => CertificateError::PasswordMissing,
         (Error::MacError(_), true) => CertificateError::PasswordWrong,
         (error, _) => CertificateError::Unreadable(error.to_string()),
+    }
+}
+
+fn check_pair(
+    chain: &[CertificateDer<'static>],
+    key: &PrivateKeyDer<'static>,
+) -> Result<(), CertificateError> {
+    let loaded = tls::provider()
+        .key_provider
+        .load_private_key(key.clone_key());
+    let key = loaded.map_err(|error| CertificateError::Unreadable(error.to_string()))?;
+    match CertifiedKey::new(chain.to_vec(), key).keys_match() {
+        Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
+            Err(CertificateError::OtherKey)
+        }
+        // Whatever else is odd about it, TLS says.
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

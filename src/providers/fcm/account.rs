@@ -75,8 +75,14 @@ pub enum AccountFault {
     )]
     BadKey,
     /// The assertion would go somewhere unsafe.
-    #[error("`token_uri` {0}")]
+    #[error("`token_uri` {0}: download the key file again and do not edit it")]
     TokenUri(EndpointFault),
+    /// The file that an Android app is built with.
+    #[error(
+        "is an app's google-services.json, which holds no key: create one in the Firebase console, \
+         Project settings, Service accounts"
+    )]
+    AppFile,
 }
 
 impl ServiceAccount {
@@ -118,6 +124,9 @@ impl ServiceAccount {
                 line: e.line(),
                 column: e.column(),
             })?;
+        if object.contains_key("project_info") && object.contains_key("client") {
+            return Err(AccountFault::AppFile);
+        }
         match text(&object, "type")? {
             "service_account" => (),
             other => return Err(AccountFault::WrongType(quoted_word(other))),

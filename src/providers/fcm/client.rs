@@ -35,7 +35,7 @@ pub enum ClientError {
     #[error("fcm.url {0}")]
     Url(EndpointFault),
     /// The certificates cannot be used.
-    #[error("fcm: {0}")]
+    #[error("{}", .0.in_table("fcm"))]
     Tls(#[from] TlsError),
     /// The HTTP client could not be set up.
     #[error("FCM's HTTP client could not be set up: {0}")]
@@ -92,6 +92,12 @@ impl Client {
         let token = tokio::time::timeout(self.attempt_timeout, self.tokens.wait());
         // Whoever cares for how it went asks the token source and the pool.
         let _ = tokio::join!(self.pool.warm(), token);
+    }
+
+    /// From now on connections that have failed are opened again by
+    /// themselves, not only by the next push.
+    pub fn keep_connected(&self) {
+        self.pool.keep();
     }
 
     /// How many connections answered their last request.
@@ -196,7 +202,7 @@ impl Client {
                 answer
             }
             Ok(Err(error)) => {
-                seat.channel().broken(&error);
+                seat.channel().broken();
                 failure::classify(&error)
             }
             Err(_) => {
@@ -234,12 +240,12 @@ impl PushClient for Client {
     }
 
     fn hindrance(&self) -> Option<String> {
-        if self.tokens.current().is_some() {
-            let away = self.pool.is_away();
-            return away.then(|| "no connection to FCM can be made".to_owned());
+        if self.tokens.current().is_none() {
+            let trouble = self.tokens.trouble();
+            return Some(trouble.unwrap_or_else(|| "no access token yet".to_owned()));
         }
-        let trouble = self.tokens.trouble();
-        Some(trouble.unwrap_or_else(|| "no access token yet".to_owned()))
+        let trouble = self.pool.trouble()?;
+        Some(format!("no connection to FCM: {trouble}"))
     }
 }
 

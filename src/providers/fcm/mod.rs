@@ -17,6 +17,7 @@ mod client;
 mod endpoint;
 mod error;
 mod failure;
+mod keeper;
 mod message;
 mod oauth;
 mod pool;

@@ -4,16 +4,16 @@
 //! connection, so a slot here is a client. Which of them is in trouble can
 //! only be told from what happens to requests on it.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::failure;
+use super::keeper::{Opener, keep};
 use super::message;
 use super::settings::STREAMS_PER_CONNECTION;
 use crate::metrics::ConnectionLabels;
@@ -27,17 +27,12 @@ const PING_TIMEOUT: Duration = Duration::from_secs(4);
 /// half of an attempt, so that the attempt can say that nothing was sent.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Whoever asks whether FCM can be reached has it looked at this often, and more
-/// often while it cannot.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
-const LOOK_EVERY_WHILE_AWAY: Duration = Duration::from_secs(1);
-
 type Gauges = Family<ConnectionLabels, Gauge>;
 
 /// What is known of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-enum State {
+pub(super) enum State {
     /// Not yet proven: fresh, or its last request got no answer.
     Connecting,
     /// Its last request was answered.
@@ -71,17 +66,15 @@ pub(super) struct Channel {
     state: AtomicU8,
     in_flight: AtomicUsize,
     gauges: Gauges,
-    away: Arc<AtomicBool>,
 }
 
 impl Channel {
-    fn new(client: reqwest::Client, gauges: Gauges, away: Arc<AtomicBool>) -> Arc<Self> {
+    fn new(client: reqwest::Client, gauges: Gauges) -> Arc<Self> {
         let channel = Self {
             client,
             state: AtomicU8::new(State::Connecting as u8),
             in_flight: AtomicUsize::new(0),
             gauges,
-            away,
         };
         channel.gauge(State::Connecting).inc();
         Arc::new(channel)
@@ -89,19 +82,15 @@ impl Channel {
 
     /// A request on it was answered.
     pub(super) fn answered(&self) {
-        self.away.store(false, Ordering::Relaxed);
         self.move_to(State::Ready);
     }
 
     /// A request on it ended without an answer.
-    pub(super) fn broken(&self, error: &reqwest::Error) {
-        if error.is_connect() {
-            self.away.store(true, Ordering::Relaxed);
-        }
+    pub(super) fn broken(&self) {
         self.move_to(State::Connecting);
     }
 
-    fn state(&self) -> State {
+    pub(super) fn state(&self) -> State {
         State::from_u8(self.state.load(Ordering::Relaxed))
     }
 
@@ -124,6 +113,15 @@ impl Channel {
             platform: "android",
             state: state.name(),
         })
+    }
+
+    /// Nothing is under way that would show how it is.
+    pub(super) fn is_idle(&self) -> bool {
+        self.in_flight.load(Ordering::Relaxed) == 0
+    }
+
+    pub(super) const fn http(&self) -> &reqwest::Client {
+        &self.client
     }
 
     /// Lower is better: proven ones with room, then unproven ones, then full.
@@ -171,18 +169,41 @@ impl Drop for Seat {
 
 /// The connections of one client.
 pub(super) struct Pool {
-    slots: Vec<Mutex<Arc<Channel>>>,
+    slots: Arc<Slots>,
     next: AtomicUsize,
     tls: rustls::ClientConfig,
     gauges: Gauges,
-    /// What is asked for to open a connection: FCM answers 404 to its root,
-    /// without a credential and without an effect.
-    root: String,
+    opener: Opener,
     attempt_timeout: Duration,
     tasks: TaskTracker,
-    /// No connection could be made when one was last tried.
-    away: Arc<AtomicBool>,
-    looked: Mutex<Option<Instant>>,
+    end: Ending,
+}
+
+/// Ends the background work of a pool, also of one that is only dropped.
+#[derive(Default)]
+struct Ending(CancellationToken);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// A place for each connection.
+pub(super) struct Slots(Vec<Mutex<Arc<Channel>>>);
+
+impl Slots {
+    /// What is in them now.
+    pub(super) fn all(&self) -> Vec<Arc<Channel>> {
+        self.0.iter().map(current).collect()
+    }
+
+    /// How many connections have answered their last request.
+    pub(super) fn ready(&self) -> usize {
+        let all = self.0.iter().map(current);
+        all.filter(|channel| channel.state() == State::Ready)
+            .count()
+    }
 }
 
 impl Pool {
@@ -194,55 +215,27 @@ impl Pool {
         attempt_timeout: Duration,
         gauges: Gauges,
     ) -> reqwest::Result<Self> {
-        let mut pool = Self {
-            slots: Vec::with_capacity(size),
+        let fresh = |_| channel(&tls, &gauges, attempt_timeout).map(Mutex::new);
+        let slots = (0..size).map(fresh).collect::<Result<_, _>>()?;
+        Ok(Self {
+            slots: Arc::new(Slots(slots)),
             next: AtomicUsize::new(0),
             tls,
             gauges,
-            root,
+            opener: Opener::new(root, attempt_timeout),
             attempt_timeout,
             tasks: TaskTracker::new(),
-            away: Arc::default(),
-            looked: Mutex::default(),
-        };
-        for _ in 0..size {
-            let channel = pool.channel()?;
-            pool.slots.push(Mutex::new(channel));
-        }
-        Ok(pool)
-    }
-
-    fn channel(&self) -> reqwest::Result<Arc<Channel>> {
-        let client = reqwest::Client::builder()
-            .user_agent(message::USER_AGENT)
-            .tls_backend_preconfigured(self.tls.clone())
-            .http2_prior_knowledge()
-            .http2_keep_alive_interval(PING_INTERVAL)
-            .http2_keep_alive_timeout(PING_TIMEOUT)
-            .http2_keep_alive_while_idle(true)
-            .pool_idle_timeout(None)
-            .tcp_nodelay(true)
-            .connect_timeout(CONNECT_TIMEOUT.min(self.attempt_timeout / 2))
-            // Whoever repeats a push counts its attempts and looks for a
-            // cancel first; repeats in here would do neither.
-            .retry(reqwest::retry::never())
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .no_proxy()
-            .build()?;
-        Ok(Channel::new(
-            client,
-            self.gauges.clone(),
-            Arc::clone(&self.away),
-        ))
+            end: Ending::default(),
+        })
     }
 
     /// A seat on the best connection.
     pub(super) fn pick(&self) -> Option<Seat> {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        let size = self.slots.len();
+        let slots = &self.slots.0;
+        let size = slots.len();
         (0..size)
-            .map(|n| current(&self.slots[(turn % size + n) % size]))
+            .map(|n| current(&slots[(turn % size + n) % size]))
             .min_by_key(|channel| channel.rank())
             .map(Seat::take)
     }
@@ -250,16 +243,16 @@ impl Pool {
     /// A request on this connection was not answered in time: no new one goes
     /// there. What is under way on it may finish.
     pub(super) fn suspect(&self, channel: &Channel) {
-        for slot in &self.slots {
+        for slot in &self.slots.0 {
             let mut place = slot.lock().unwrap_or_else(PoisonError::into_inner);
             if !std::ptr::eq(Arc::as_ptr(&place), channel) {
                 continue;
             }
-            if let Ok(fresh) = self.channel() {
+            if let Ok(fresh) = self::channel(&self.tls, &self.gauges, self.attempt_timeout) {
                 channel.move_to(State::Suspect);
                 *place = Arc::clone(&fresh);
-                self.tasks
-                    .spawn(warm(fresh, self.root.clone(), self.attempt_timeout));
+                let opener = self.opener.clone();
+                self.tasks.spawn(async move { opener.open(&fresh).await });
             }
             return;
         }
@@ -268,89 +261,72 @@ impl Pool {
     /// Opens all connections, or gives up in time; a connection that could not
     /// be opened is by the first push on it.
     pub(super) async fn warm(&self) {
-        let all = self
-            .slots
-            .iter()
-            .map(|slot| warm(current(slot), self.root.clone(), self.attempt_timeout));
-        futures_util::future::join_all(all).await;
+        self.opener.open_all(&self.slots.all()).await;
+        if self.ready() == 0 {
+            self.opener.complain();
+        }
     }
 
-    /// Whether no connection could be made when one was last tried. An idle
-    /// client tries none, so each who asks has it looked at now and then, for
-    /// the next who asks.
-    pub(super) fn is_away(&self) -> bool {
-        let away = self.away.load(Ordering::Relaxed);
-        let every = if away {
-            LOOK_EVERY_WHILE_AWAY
-        } else {
-            LOOK_EVERY
-        };
-        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        if looked.is_none_or(|at| now - at >= every)
-            && let Some(seat) = self.pick()
-        {
-            *looked = Some(now);
-            let (root, limit) = (self.root.clone(), self.attempt_timeout);
-            self.tasks.spawn(async move {
-                // An old connection that has ended says nothing of a new one.
-                for _ in 0..2 {
-                    if reach(seat.channel(), root.clone(), limit).await.is_ok() {
-                        break;
-                    }
-                }
-            });
-        }
-        away
+    /// From now on connections that are in trouble are tried again by
+    /// themselves, not only by the next push.
+    pub(super) fn keep(&self) {
+        let keeping = keep(Arc::clone(&self.slots), self.opener.clone());
+        let end = self.end.0.clone();
+        self.tasks
+            .spawn(async move { end.run_until_cancelled(keeping).await });
+    }
+
+    /// Why no connection can be used; none if one can.
+    pub(super) fn trouble(&self) -> Option<String> {
+        (self.ready() == 0).then(|| {
+            let trouble = self.opener.trouble();
+            trouble.unwrap_or_else(|| "connecting".to_owned())
+        })
     }
 
     /// How many connections there are.
     pub(super) fn size(&self) -> usize {
-        self.slots.len()
+        self.slots.0.len()
     }
 
     /// How many connections have answered their last request.
     pub(super) fn ready(&self) -> usize {
-        self.slots
-            .iter()
-            .filter(|slot| current(slot).state() == State::Ready)
-            .count()
+        self.slots.ready()
     }
 
     /// Waits for what it has started.
     pub(super) async fn close(&self) {
+        self.end.0.cancel();
         self.tasks.close();
         self.tasks.wait().await;
     }
 }
 
+fn channel(
+    tls: &rustls::ClientConfig,
+    gauges: &Gauges,
+    attempt_timeout: Duration,
+) -> reqwest::Result<Arc<Channel>> {
+    let client = reqwest::Client::builder()
+        .user_agent(message::USER_AGENT)
+        .tls_backend_preconfigured(tls.clone())
+        .http2_prior_knowledge()
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .http2_keep_alive_timeout(PING_TIMEOUT)
+        .http2_keep_alive_while_idle(true)
+        .pool_idle_timeout(None)
+        .tcp_nodelay(true)
+        .connect_timeout(CONNECT_TIMEOUT.min(attempt_timeout / 2))
+        // Whoever repeats a push counts its attempts and looks for a
+        // cancel first; repeats in here would do neither.
+        .retry(reqwest::retry::never())
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .no_proxy()
+        .build()?;
+    Ok(Channel::new(client, gauges.clone()))
+}
+
 fn current(slot: &Mutex<Arc<Channel>>) -> Arc<Channel> {
     Arc::clone(&slot.lock().unwrap_or_else(PoisonError::into_inner))
-}
-
-async fn warm(channel: Arc<Channel>, root: String, limit: Duration) {
-    match reach(&channel, root, limit).await {
-        Ok(()) => {}
-        Err(Some(detail)) => {
-            tracing::warn!(platform = "android", detail, "could not connect to FCM");
-        }
-        Err(None) => tracing::warn!(platform = "android", "connecting to FCM took too long"),
-    }
-}
-
-/// Has the connection answer something. Else the cause, if it is not that time
-/// was up.
-async fn reach(channel: &Channel, root: String, limit: Duration) -> Result<(), Option<String>> {
-    let request = channel.client.head(root).send();
-    match tokio::time::timeout(limit, request).await {
-        Ok(Ok(_)) => {
-            channel.answered();
-            Ok(())
-        }
-        Ok(Err(error)) => {
-            channel.broken(&error);
-            Err(Some(failure::classify(&error).detail.unwrap_or_default()))
-        }
-        Err(_) => Err(None),
-    }
 }
