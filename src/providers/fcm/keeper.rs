@@ -16,7 +16,7 @@ const LONGEST: Duration = Duration::from_secs(15);
 
 /// An idle connection is looked at this often: that it ended, or that no new one
 /// could be made in its place, would else show only with the next ring.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_secs(15);
 
 /// Makes the first request of a connection.
 #[derive(Clone)]
