@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use super::access::{AccessToken, Denied, TokenSource};
 use super::account::ServiceAccount;
 use super::endpoint::{self, EndpointFault};
+use super::keeper::Rhythm;
 use super::message::{self, Draft, Target};
 use super::pool::{Pool, Seat};
 use super::settings::Settings;
@@ -97,7 +98,7 @@ impl Client {
     /// From now on connections that have failed are opened again by
     /// themselves, not only by the next push.
     pub fn keep_connected(&self) {
-        self.pool.keep();
+        self.pool.keep(Rhythm::default());
     }
 
     /// How many connections answered their last request.

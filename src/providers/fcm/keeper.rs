@@ -9,14 +9,28 @@ use tokio::time::Instant;
 use super::failure;
 use super::pool::{Channel, Slots, State};
 
-/// Wait before a connection in trouble is tried again; it doubles.
-const FIRST: Duration = Duration::from_secs(1);
-/// The longest such wait.
-const LONGEST: Duration = Duration::from_secs(15);
+/// How often connections are seen to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rhythm {
+    /// Wait before a connection in trouble is tried again; it doubles.
+    pub(super) first: Duration,
+    /// The longest such wait.
+    pub(super) longest: Duration,
+    /// An idle connection is looked at this often: that it ended, or that no
+    /// new one could be made in its place, would else show only with the next
+    /// ring.
+    pub(super) look_every: Duration,
+}
 
-/// An idle connection is looked at this often: that it ended, or that no new one
-/// could be made in its place, would else show only with the next ring.
-const LOOK_EVERY: Duration = Duration::from_secs(15);
+impl Default for Rhythm {
+    fn default() -> Self {
+        Self {
+            first: Duration::from_secs(1),
+            longest: Duration::from_secs(15),
+            look_every: Duration::from_secs(15),
+        }
+    }
+}
 
 /// Makes the first request of a connection.
 #[derive(Clone)]
@@ -97,8 +111,8 @@ impl Opener {
 /// Opens again what is in trouble and has nothing under way that would show
 /// whether it still is, and looks now and then whether one that is idle could
 /// still be used. Never ends.
-pub(super) async fn keep(slots: Arc<Slots>, opener: Opener) {
-    let mut pause = FIRST;
+pub(super) async fn keep(slots: Arc<Slots>, opener: Opener, rhythm: Rhythm) {
+    let mut pause = rhythm.first;
     let mut looked = Instant::now();
     loop {
         tokio::time::sleep(pause).await;
@@ -110,16 +124,16 @@ pub(super) async fn keep(slots: Arc<Slots>, opener: Opener) {
         let none = slots.ready() == 0;
         opener.open_all(&broken).await;
         if let Some(channel) = proven.first()
-            && looked.elapsed() >= LOOK_EVERY
+            && looked.elapsed() >= rhythm.look_every
         {
             looked = Instant::now();
             opener.look(channel).await;
         }
         let still = broken.iter().any(|channel| channel.state() != State::Ready);
         pause = if still {
-            (pause * 2).min(LONGEST)
+            (pause * 2).min(rhythm.longest)
         } else {
-            FIRST
+            rhythm.first
         };
         match (none, slots.ready() == 0) {
             (true, false) => tracing::info!(platform = "android", "connected to FCM"),

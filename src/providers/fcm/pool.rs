@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::keeper::{Opener, keep};
+use super::keeper::{Opener, Rhythm, keep};
 use super::message;
 use super::settings::STREAMS_PER_CONNECTION;
 use crate::metrics::ConnectionLabels;
@@ -269,8 +269,8 @@ impl Pool {
 
     /// From now on connections that are in trouble are tried again by
     /// themselves, not only by the next push.
-    pub(super) fn keep(&self) {
-        let keeping = keep(Arc::clone(&self.slots), self.opener.clone());
+    pub(super) fn keep(&self, rhythm: Rhythm) {
+        let keeping = keep(Arc::clone(&self.slots), self.opener.clone(), rhythm);
         let end = self.end.0.clone();
         self.tasks
             .spawn(async move { end.run_until_cancelled(keeping).await });

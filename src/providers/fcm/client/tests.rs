@@ -205,7 +205,11 @@ async fn who_asks_learns_that_fcm_cannot_be_reached_and_that_it_can_again() {
     };
     let client = client(&settings, &oauth);
     client.warm().await;
-    client.keep_connected();
+    client.pool.keep(Rhythm {
+        first: Duration::from_millis(20),
+        longest: Duration::from_millis(50),
+        look_every: Duration::from_millis(20),
+    });
     open.abort();
     until(|| std::net::TcpStream::connect(addr).is_err()).await;
     until(|| client.hindrance().is_some()).await;
