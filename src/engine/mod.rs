@@ -1,6 +1,7 @@
 //! What happens to an event between the queue and the report.
 
 pub mod calls;
+mod course;
 pub mod deadline;
 pub mod delivery;
 mod device;
