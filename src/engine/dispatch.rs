@@ -1,7 +1,6 @@
 //! One event, from bytes to a verdict.
 
-use std::collections::BTreeMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::RandomState;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -13,18 +12,15 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::calls::Calls;
-use super::deadline::{Deadline, wall_clock};
 use super::delivery::{Delivery, Source, Verdict};
-use super::device::{Done, Taken};
-use super::flights::{Entered, Flights};
+use super::flights::Flights;
 use super::history::History;
+use super::message::must_split;
 use super::routes::Routes;
 use super::settings::RingSettings;
-use crate::call::event::{
-    Environment, Event, EventKind, MAX_PART, Part, PartNumber, Platform, split,
-};
-use crate::call::outcome::{Outcomes, PushResult, Receipt, ReportBody, TraceContext, Unreachable};
-use crate::call::payload::CancelMode;
+use super::taken::Taken;
+use crate::call::event::{Environment, Event, EventKind, Part};
+use crate::call::outcome::{Outcomes, PushResult};
 use crate::call::secret::Secret;
 use crate::metrics::{EventLabels, Metrics};
 use crate::spans;
@@ -48,16 +44,16 @@ pub struct Dispatcher {
     /// Pushes that are final, by their id.
     pub(super) finished: Cache<Uuid, PushResult>,
     /// Messages under way, by event and content.
-    messages: Flights<(Uuid, u64), bool>,
+    pub(super) messages: Flights<(Uuid, u64), bool>,
     /// Messages whose reports are safe, for those that come twice.
-    settled: Cache<(Uuid, u64), ()>,
+    pub(super) settled: Cache<(Uuid, u64), ()>,
     /// Which environment an `auto` token turned out to live in.
     pub(super) environments: Cache<Secret, Environment>,
     pub(super) reports: Arc<dyn Outcomes>,
     pub(super) metrics: Metrics,
     /// The last pushes, for the status page and `trace`.
     pub(super) history: History,
-    hasher: RandomState,
+    pub(super) hasher: RandomState,
     clock_warned: Mutex<Option<Instant>>,
     tasks: TaskTracker,
 }
@@ -198,151 +194,6 @@ impl Dispatcher {
         self.tasks.wait().await;
     }
 
-    /// A message that comes twice while the first is under way joins it.
-    async fn settle_once(&self, taken: &Taken, delivery: &Delivery) -> Verdict {
-        let key = self.key_of(taken, delivery);
-        let flight = match self.messages.enter(&key) {
-            Entered::First(flight) => flight,
-            Entered::Second(landing) => {
-                return match landing.wait().await {
-                    Some(true) => Verdict::Settled,
-                    Some(false) | None => Verdict::Abandoned,
-                };
-            }
-        };
-        // Delivered again because its acknowledgement was lost.
-        let before = self.settled.contains_key(&key);
-        let settled = before || self.settle(taken, delivery).await;
-        if settled {
-            self.settled.insert(key, ());
-        }
-        flight.land(settled);
-        if settled {
-            Verdict::Settled
-        } else {
-            Verdict::Abandoned
-        }
-    }
-
-    /// Tells a message from others, also of the same event.
-    fn key_of(&self, taken: &Taken, delivery: &Delivery) -> (Uuid, u64) {
-        let hash = self.hasher.hash_one((&delivery.body, delivery.source));
-        (taken.event.event_id, hash)
-    }
-
-    /// Makes every device final and its reports safe.
-    async fn settle(&self, taken: &Taken, delivery: &Delivery) -> bool {
-        let done = join_all(taken.event.devices().iter().map(async |entry| {
-            match (&entry.device, taken.event.kind()) {
-                (Err(bad), _) => Done::Final(PushResult::Rejected, self.reject(taken, bad)),
-                (Ok(device), EventKind::Ring) => self.ring(taken, device).await,
-                (Ok(device), EventKind::Cancel) => self.cancel(taken, device).await,
-            }
-        }))
-        .await;
-        let platform = match delivery.source {
-            Source::Platform(platform) => platform,
-            Source::Calls => Platform::Unknown,
-        };
-        let mut receipts = Vec::new();
-        let mut results = BTreeMap::<PushResult, u32>::new();
-        let (mut own, mut unfinished) = (false, false);
-        for done in done {
-            match done {
-                Done::Final(result, more) => {
-                    own = true;
-                    *results.entry(result).or_default() += 1;
-                    receipts.extend(more);
-                }
-                Done::Elsewhere(result) => *results.entry(result).or_default() += 1,
-                Done::Nothing => {}
-                Done::Unfinished => unfinished = true,
-            }
-        }
-        if own && !unfinished && taken.event.kind() == EventKind::Ring {
-            receipts.extend(self.unreachable(taken, results, platform, delivery.part));
-        }
-        self.reports.settle(platform, receipts).await && !unfinished
-    }
-
-    fn unreachable(
-        &self,
-        taken: &Taken,
-        results: BTreeMap<PushResult, u32>,
-        platform: Platform,
-        number: PartNumber,
-    ) -> Option<Receipt> {
-        if results.contains_key(&PushResult::Accepted) {
-            return None;
-        }
-        let event = &taken.event;
-        Some(self.publish(
-            taken,
-            ReportBody::Unreachable(Unreachable {
-                event_id: event.event_id,
-                call_id: Arc::clone(&event.call_id),
-                callee: event.callee.clone(),
-                devices: event.devices().len(),
-                results,
-                platform,
-                part: number.part,
-                parts: number.parts,
-            }),
-        ))
-    }
-
-    /// Cuts a message up; devices that are in no part are reported here.
-    async fn split(&self, taken: &Taken, delivery: &Delivery) -> Verdict {
-        let parts = match split(&delivery.body, &taken.event) {
-            Ok(parts) => parts,
-            Err(error) => return Verdict::Dead(error),
-        };
-        if parts.is_empty() {
-            // No device at all (a cancel of the whole call) or only bad ones.
-            return self.settle_once(taken, delivery).await;
-        }
-        let bad = taken
-            .event
-            .devices()
-            .iter()
-            .filter_map(|entry| entry.device.as_ref().err());
-        let key = self.key_of(taken, delivery);
-        if self.settled.contains_key(&key) {
-            // Delivered again: what is bad has been reported.
-            return Verdict::Split(parts);
-        }
-        let receipts: Vec<Receipt> = bad.flat_map(|bad| self.reject(taken, bad)).collect();
-        if self.reports.settle(Platform::Unknown, receipts).await {
-            self.settled.insert(key, ());
-            Verdict::Split(parts)
-        } else {
-            Verdict::Abandoned
-        }
-    }
-
-    async fn cancel_own_rings(&self, taken: &Taken) {
-        let devices = taken
-            .event
-            .devices()
-            .iter()
-            .filter_map(|entry| entry.device.as_ref().ok());
-        let call = self.calls.get(&taken.event.call_id);
-        let own = devices
-            .filter(|device| call.knows_ring(&device.id))
-            .filter(|device| {
-                let direction = self.cancel_direction(&taken.event, device);
-                direction.is_ok_and(|direction| direction.cancel == CancelMode::Voip)
-            })
-            .map(|device| self.cancel(taken, device));
-        let mut receipts = Vec::new();
-        for done in join_all(own).await {
-            if let Done::Final(_, more) = done {
-                receipts.extend(more);
-            }
-        }
-        self.reports.settle(Platform::Unknown, receipts).await;
-    }
-
     fn check_clock(&self, taken: &Taken) {
         let event = &taken.event;
         let late = taken.deadline.passed();
@@ -381,43 +232,6 @@ impl Dispatcher {
             .get_or_create(&EventLabels { event, result })
             .inc();
     }
-}
-
-impl Taken {
-    /// An event that was taken from its queue just now.
-    pub(super) fn now(event: Arc<Event>, trace: Arc<TraceContext>, max_ttl: Duration) -> Self {
-        let at = wall_clock();
-        // However far in the future it was sent, it ends within a ring's life.
-        let end = event.expires_at.min(at.plus(max_ttl));
-        let event = if end == event.expires_at {
-            event
-        } else {
-            let mut clamped = (*event).clone();
-            clamped.expires_at = end;
-            Arc::new(clamped)
-        };
-        Self {
-            event,
-            deadline: Deadline::new(end, at),
-            at,
-            instant: Instant::now(),
-            trace,
-        }
-    }
-}
-
-/// Whether a message has to be cut up before its devices can ring.
-fn must_split(event: &Event, source: Source) -> bool {
-    let platform = match source {
-        Source::Calls => return true,
-        Source::Platform(platform) => platform,
-    };
-    let elsewhere = |device: &Platform| *device != platform;
-    event.devices().len() > MAX_PART
-        || event
-            .devices()
-            .iter()
-            .any(|entry| entry.device.as_ref().is_ok_and(|d| elsewhere(&d.platform)))
 }
 
 /// Handles a message and all its parts in this process, as the broker would

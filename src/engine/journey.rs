@@ -5,11 +5,11 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::calls::Call;
-use super::device::Taken;
 use super::dispatch::Dispatcher;
 use super::history::Trail;
 use super::job::{CancelWatch, End, Ending, Job, Refusal};
 use super::routes::{Direction, IosRoutes, Route, Way};
+use super::taken::Taken;
 use super::verdict::{Finding, undecided};
 use crate::call::event::{Device, Environment, EnvironmentChoice, Event};
 use crate::call::payload::{Payload, PayloadError};

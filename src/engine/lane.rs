@@ -8,12 +8,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::Instrument as _;
 
+use super::course::{Course, Next};
 use super::history::Attempted;
 use super::job::{End, Ending, Job};
 use super::pause::{Change, Pause};
@@ -23,10 +23,6 @@ use crate::call::push::{Answer, Attempt, Class, Gate, PushClient, PushKind};
 use crate::call::time::Timestamp;
 use crate::metrics::{AttemptLabels, LaneLabels, Metrics, PlatformLabel, observe};
 use crate::spans;
-
-/// The first wait before the same signature is tried again when the provider
-/// saw too many new ones; it doubles up to the longest wait between attempts.
-const SIGNING_WAIT: Duration = Duration::from_secs(1);
 
 /// How much longer than the ring a client may take to end its attempt.
 const CLIENT_GRACE: Duration = Duration::from_millis(250);
@@ -72,13 +68,6 @@ impl std::fmt::Debug for Lane {
     }
 }
 
-/// What to do after an answer.
-enum Next {
-    End(End),
-    Wait { until: Instant },
-    Again,
-}
-
 /// What became of an attempt.
 enum Sent {
     Answered(Answer),
@@ -86,18 +75,6 @@ enum Sent {
     Cancelled,
     /// The client held on to it for too long; no request went out.
     TimedOut,
-}
-
-/// What a job has been through.
-struct Course {
-    attempts: u32,
-    unclear: bool,
-    backoff: ExponentialBackoff,
-    renewed: bool,
-    repeated_at_once: bool,
-    /// The shortest next wait with a signature that is too new.
-    signing_wait: Duration,
-    last: Option<Answer>,
 }
 
 impl Lane {
@@ -169,18 +146,10 @@ impl Lane {
     /// Sends a push, until it is final.
     pub async fn push(&self, job: &Job<'_>) -> Ending {
         let _busy = InFlight::on(&self.busy.pushes);
-        let mut course = Course {
-            attempts: 0,
-            unclear: false,
-            backoff: self.backoff(),
-            renewed: false,
-            repeated_at_once: false,
-            signing_wait: SIGNING_WAIT,
-            last: None,
-        };
+        let mut course = Course::new(self.retry);
         let end = loop {
             let next = match self.attempt(job, &mut course).await {
-                Ok(answer) => self.next(job, &mut course, answer),
+                Ok(answer) => course.next(job, answer),
                 Err(end) => break end,
             };
             match next {
@@ -206,20 +175,9 @@ impl Lane {
         }
     }
 
-    /// Waits from `initial` up to `max`. Jitter adds up to as much again, so
-    /// half of the longest is asked for.
-    fn backoff(&self) -> ExponentialBackoff {
-        ExponentialBuilder::default()
-            .with_min_delay(self.retry.initial)
-            .with_max_delay(self.retry.initial.max(self.retry.max / 2))
-            .with_jitter()
-            .without_max_times()
-            .build()
-    }
-
     /// One attempt, or the reason why there is none.
     async fn attempt(&self, job: &Job<'_>, course: &mut Course) -> Result<Answer, End> {
-        Self::may_go_on(job, course)?;
+        course.may_go_on(job)?;
         // Who was let in once may try again with what was renewed for it.
         let let_in = course.renewed;
         if !let_in && self.pause.refuses() {
@@ -228,13 +186,11 @@ impl Lane {
         let permit = tokio::select! {
             biased;
             permit = self.permits.acquire() => permit,
-            () = sleep_until(job.deadline.instant()) => {
-                return Err(Self::out_of_time(course.last.take()));
-            }
-            () = job.cancelled() => return Err(End::Cancelled(course.last.take())),
+            () = sleep_until(job.deadline.instant()) => return Err(course.out_of_time()),
+            () = job.cancelled() => return Err(course.cancelled()),
         };
         // Much may have happened while this waited.
-        Self::may_go_on(job, course)?;
+        course.may_go_on(job)?;
         if !let_in && !self.pause.admits() {
             return Err(End::Paused);
         }
@@ -264,24 +220,9 @@ impl Lane {
                 self.note(job, &answer, at, started.elapsed());
                 Ok(answer)
             }
-            Sent::Cancelled => Err(End::Cancelled(course.last.take())),
-            Sent::TimedOut => Err(Self::out_of_time(course.last.take())),
+            Sent::Cancelled => Err(course.cancelled()),
+            Sent::TimedOut => Err(course.out_of_time()),
         }
-    }
-
-    fn may_go_on(job: &Job<'_>, course: &mut Course) -> Result<(), End> {
-        if let Some(watch) = &job.cancel
-            && watch
-                .call
-                .cancelled(watch.device_id, watch.sent_at)
-                .is_some()
-        {
-            return Err(End::Cancelled(course.last.take()));
-        }
-        if job.deadline.passed() {
-            return Err(Self::out_of_time(course.last.take()));
-        }
-        Ok(())
     }
 
     /// The client's answer, or why no request went out.
@@ -315,75 +256,6 @@ impl Lane {
             Ok(answer) => Sent::Answered(answer),
             Err(_) if gate.close() => Sent::TimedOut,
             Err(_) => Sent::Answered(Answer::new(Class::Unclear).because("timeout")),
-        }
-    }
-
-    /// Acts on an answer.
-    fn next(&self, job: &Job<'_>, course: &mut Course, answer: Answer) -> Next {
-        match answer.class {
-            Class::Accepted
-            | Class::DeadToken
-            | Class::BadToken
-            | Class::SuspectToken
-            | Class::CredentialFault
-            | Class::PayloadFault
-            | Class::OwnFault
-            | Class::Unknown => Next::End(End::Answered(answer)),
-            Class::StaleCredential if course.renewed => {
-                let answer = Answer {
-                    class: Class::CredentialFault,
-                    ..answer
-                };
-                Next::End(End::Answered(answer))
-            }
-            Class::StaleCredential => {
-                course.renewed = true;
-                course.last = Some(answer);
-                Next::Again
-            }
-            Class::NotProcessed if !course.repeated_at_once => {
-                // Once at once; if that fails as well, waiting helps more.
-                course.repeated_at_once = true;
-                course.last = Some(answer);
-                Next::Again
-            }
-            Class::Unclear => {
-                course.unclear = true;
-                self.wait(job, course, answer, Duration::ZERO)
-            }
-            Class::SigningThrottled => {
-                let floor = course.signing_wait;
-                course.signing_wait = (floor * 2).min(self.retry.max.max(SIGNING_WAIT));
-                self.wait(job, course, answer, floor)
-            }
-            Class::NotProcessed | Class::Unavailable | Class::Throttled | Class::NoCredential => {
-                self.wait(job, course, answer, Duration::ZERO)
-            }
-        }
-    }
-
-    fn wait(&self, job: &Job<'_>, course: &mut Course, answer: Answer, floor: Duration) -> Next {
-        let pause = course.backoff.next().unwrap_or(self.retry.max);
-        let pause = pause.min(self.retry.max).max(floor);
-        let asked = answer.retry_after.unwrap_or_default();
-        let now = Instant::now();
-        if asked > job.deadline.left() {
-            return Next::End(Self::out_of_time(Some(answer)));
-        }
-        course.last = Some(answer);
-        Next::Wait {
-            until: now + pause.max(asked),
-        }
-    }
-
-    /// Ends a job whose time is up by what it last waited for.
-    fn out_of_time(last: Option<Answer>) -> End {
-        match last {
-            Some(answer) if answer.class == Class::SigningThrottled => End::Answered(Answer {
-                class: Class::CredentialFault,
-                ..answer
-            }),
-            last => End::Expired(last),
         }
     }
 

@@ -1,6 +1,8 @@
 //! What happens to an event between the queue and the report.
 
 pub mod calls;
+mod cancel;
+mod course;
 pub mod deadline;
 pub mod delivery;
 mod device;
@@ -10,11 +12,13 @@ pub mod history;
 pub mod job;
 mod journey;
 pub mod lane;
+mod message;
 pub mod meter;
 mod pause;
 mod report;
 pub mod routes;
 pub mod settings;
+mod taken;
 pub mod tokens;
 mod verdict;
 

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::deadline::wall_clock;
-use super::device::Taken;
 use super::dispatch::Dispatcher;
 use super::history::{Subject, Trail};
+use super::taken::Taken;
 use super::verdict::Finding;
 use crate::call::event::{BadDevice, Device, Environment, EventKind, Platform};
 use crate::call::outcome::{PushOutcome, PushResult, Receipt, Report, ReportBody};

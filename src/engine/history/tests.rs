@@ -1,4 +1,10 @@
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::trail::MAX_ATTEMPTS;
 use super::*;
+use crate::call::time::Timestamp;
 
 fn subject(call_id: &str) -> Subject {
     Subject {
