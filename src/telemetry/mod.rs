@@ -7,6 +7,7 @@ mod otlp;
 #[cfg(not(feature = "otlp"))]
 #[path = "without_otlp.rs"]
 mod otlp;
+mod variables;
 
 use std::io::IsTerminal;
 
@@ -89,9 +90,13 @@ impl Telemetry {
     /// # Errors
     /// See [`TelemetryError`].
     pub fn start(settings: LogSettings) -> Result<Self, TelemetryError> {
-        let wanted = Collector::wanted(|name| std::env::var(name).ok());
+        let variable = |name: &str| std::env::var(name).ok();
+        let wanted = Collector::wanted(variable)?;
         let export = match &wanted {
-            Some(collector) => otlp::Export::start(collector)?,
+            Some(collector) => {
+                variables::check(variable)?;
+                otlp::Export::start(collector)?
+            }
             None => None,
         };
         let (filter, handle) = reload::Layer::new(targets(settings.level));
@@ -102,14 +107,21 @@ impl Telemetry {
             LogFormat::Text => layer.boxed(),
             LogFormat::Json => layer.json().flatten_event(true).boxed(),
         };
-        // Repeated by the exporter at every try; `otlp` says it once, with its cause.
-        let news = filter_fn(|metadata| metadata.name() != "BatchSpanProcessor.ExportError");
+        // `otlp` says these once, with their cause, and not as an error: no ring is lost.
+        let news = filter_fn(|metadata| {
+            !matches!(
+                metadata.name(),
+                "BatchSpanProcessor.ExportError"
+                    | "BatchSpanProcessor.Shutdown.Timeout"
+                    | "BatchSpanProcessor.Shutdown.Error"
+            )
+        });
         tracing_subscriber::registry()
             .with(layer.with_filter(filter.and(news)))
             .with(export.as_ref().map(otlp::Export::layer))
             .try_init()?;
         if let Some(collector) = wanted {
-            otlp::announce(&collector.endpoint);
+            otlp::announce(&collector.shown());
         }
         Ok(Self {
             filter: handle,

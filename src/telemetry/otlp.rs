@@ -5,14 +5,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry::{Key, KeyValue};
 use opentelemetry_http::{HttpClient, HttpError};
-use opentelemetry_otlp::{SpanExporter, WithHttpConfig as _};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tokio::runtime::Handle;
@@ -27,6 +27,9 @@ use crate::{spans, trust};
 
 /// At most one line about a collector that takes nothing in this time.
 const REMINDER: Duration = Duration::from_secs(60);
+
+/// The longest answer of a collector that is read, in bytes.
+const LONGEST_ANSWER: usize = 64 * 1024;
 
 /// How long the collector may take for the last spans when the program ends.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -46,25 +49,22 @@ impl Export {
     /// # Errors
     /// A variable cannot be used; says which and what to do.
     pub(super) fn start(collector: &Collector) -> Result<Option<Self>, TelemetryError> {
-        let Collector { variable, endpoint } = collector;
-        let fault = |problem| TelemetryError::Variable { variable, problem };
-        check_protocol()?;
-        let usable = reqwest::Url::parse(endpoint)
-            .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-        if !usable {
-            let problem = "is not an address such as http://127.0.0.1:4318".to_owned();
-            return Err(fault(problem));
-        }
+        let variable = collector.variable;
         let client = Client {
             http: http_client(variable)?,
             runtime: Handle::current(),
+            shown: collector.shown().into(),
             told: Arc::default(),
         };
         let exporter = SpanExporter::builder()
             .with_http()
             .with_http_client(client)
+            .with_endpoint(collector.traces_url())
             .build()
-            .map_err(|error| fault(error.to_string()))?;
+            .map_err(|error| TelemetryError::Variable {
+                variable,
+                problem: format!("cannot be exported to: {error}"),
+            })?;
         let provider = SdkTracerProvider::builder()
             .with_resource(resource())
             .with_batch_exporter(exporter)
@@ -96,29 +96,6 @@ impl Export {
             Ok(Ok(Err(error))) => tracing::warn!(%error, "the last spans were lost"),
             Ok(Err(_)) | Err(_) => tracing::warn!("the last spans were lost"),
         }
-    }
-}
-
-/// Only one of OTLP's transports is built in.
-fn check_protocol() -> Result<(), TelemetryError> {
-    let names = [
-        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
-        "OTEL_EXPORTER_OTLP_PROTOCOL",
-    ];
-    let asked = names
-        .into_iter()
-        .find_map(|name| Some((name, std::env::var(name).ok().filter(|v| !v.is_empty())?)));
-    match asked {
-        Some((variable, protocol)) if protocol != "http/protobuf" => {
-            Err(TelemetryError::Variable {
-                variable,
-                problem: format!(
-                    "is \"{protocol}\", but spans are sent by http/protobuf only; \
-                     set it to that and name the collector's HTTP port (4318)"
-                ),
-            })
-        }
-        Some(_) | None => Ok(()),
     }
 }
 
@@ -189,36 +166,46 @@ fn resource() -> Resource {
 struct Client {
     http: reqwest::Client,
     runtime: Handle,
+    /// Where the requests go, for people.
+    shown: Arc<str>,
     told: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Client {
     async fn send(self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let endpoint = request.uri().to_string();
         let answer = self.exchange(request).await;
         match &answer {
             Ok(answer) if answer.status().is_success() => {}
-            Ok(answer) => self.tell(&endpoint, &format!("HTTP status {}", answer.status())),
-            Err(error) => self.tell(&endpoint, &causes(&**error)),
+            Ok(answer) => self.tell(&format!("HTTP status {}", answer.status())),
+            Err(error) => self.tell(&causes(&**error)),
         }
         answer
     }
 
     async fn exchange(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let answer = self.http.execute(request.try_into()?).await?;
-        let status = answer.status();
-        let body = answer.bytes().await?;
-        Ok(Response::builder().status(status).body(body)?)
+        // Its address may hold a credential.
+        let public = reqwest::Error::without_url;
+        let sent = self.http.execute(request.try_into()?).await;
+        let mut answer = sent.map_err(public)?;
+        let mut body = BytesMut::new();
+        while let Some(chunk) = answer.chunk().await.map_err(public)? {
+            if body.len() + chunk.len() > LONGEST_ANSWER {
+                return Err("an answer that is too long for a collector".into());
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let response = Response::builder().status(answer.status());
+        Ok(response.body(body.freeze())?)
     }
 
-    fn tell(&self, endpoint: &str, error: &str) {
+    fn tell(&self, error: &str) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.is_some_and(|at| at.elapsed() < REMINDER) {
             return;
         }
         *told = Some(Instant::now());
         tracing::warn!(
-            endpoint,
+            endpoint = &*self.shown,
             error,
             "spans are lost: the collector does not take them; rings are not affected; \
              see that it listens there for OTLP over HTTP"
@@ -250,24 +237,4 @@ fn causes(error: &(dyn std::error::Error + 'static)) -> String {
         cause = error.source();
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn what_is_no_address_is_named() {
-        for address in ["collector:4318", "ftp://c:1", "http://", "4318"] {
-            let collector = Collector {
-                variable: "OTEL_EXPORTER_OTLP_ENDPOINT",
-                endpoint: address.to_owned(),
-            };
-            let error = Export::start(&collector).unwrap_err().to_string();
-            assert!(
-                error.starts_with("OTEL_EXPORTER_OTLP_ENDPOINT is not"),
-                "{error}"
-            );
-        }
-    }
 }

@@ -61,11 +61,11 @@ async fn a_collector_that_is_away_costs_no_ring_and_is_named_once() {
     let outcome: Value = serde_json::from_str(output.lines().next().unwrap()).unwrap();
     assert_eq!(outcome["result"], "accepted");
     let log = worker.log.text();
-    let told = log
-        .lines()
-        .filter(|line| line.contains("127.0.0.1:1/v1/traces"));
+    let told = log.lines().filter(|line| line.contains("spans are lost"));
     assert_eq!(told.count(), 1, "{log}");
+    assert!(log.contains("http://127.0.0.1:1/v1/traces"), "{log}");
     assert!(log.contains("Connection refused"), "{log}");
+    assert!(!log.contains("ERROR"), "no ring was lost: {log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,6 +105,14 @@ async fn a_variable_that_cannot_be_used_is_named_with_its_cure() {
             "OTEL_EXPORTER_OTLP_ENDPOINT is not an address such as",
         ),
         (
+            vec![("OTEL_EXPORTER_OTLP_ENDPOINT", "http://u:hunter2@c:4318")],
+            "OTEL_EXPORTER_OTLP_HEADERS",
+        ),
+        (
+            vec![good, ("OTEL_TRACES_SAMPLER", "sometimes")],
+            "OTEL_TRACES_SAMPLER is \"sometimes\"",
+        ),
+        (
             vec![good, ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")],
             "OTEL_EXPORTER_OTLP_PROTOCOL is \"grpc\"",
         ),
@@ -124,5 +132,6 @@ async fn a_variable_that_cannot_be_used_is_named_with_its_cure() {
         assert_eq!(worker.exit_code().await, 2, "{variables:?}");
         let log = worker.log.text();
         assert!(log.contains(wanted), "{wanted} is not in: {log}");
+        assert!(!log.contains("hunter2"), "{log}");
     }
 }
