@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::rig::{APP, Ran, Rig, run};
+use crate::rig::{APP, Ran, Rig, run, run_with};
 
 /// As few rings as say something, at once.
 async fn bench(more: &[&str]) -> Ran {
@@ -186,6 +186,41 @@ async fn every_push_reaches_the_gateway_of_a_configuration_once() {
         sum(&ran.json(), |end| end["result"] == "credential_fault"),
         5
     );
+}
+
+/// As a container's environment is, whose load would go to Apple.
+#[tokio::test]
+async fn the_environment_says_how_the_simulator_is_loaded_and_not_that_something_else_is() {
+    let rig = Rig::start().await;
+    let (apns, fcm) = (rig.simulator.apns_production_url(), rig.simulator.fcm_url());
+    let ca = rig.path("ca.pem");
+    let environment = [
+        ("RINGPUSH__APNS__PRODUCTION_URL", &*apns),
+        ("RINGPUSH__APNS__SANDBOX_URL", &apns),
+        ("RINGPUSH__APNS__CA_FILE", ca.to_str().unwrap()),
+        ("RINGPUSH__FCM__URL", &fcm),
+        ("RINGPUSH__FCM__CA_FILE", ca.to_str().unwrap()),
+        ("RINGPUSH__FCM__CONNECTIONS", "3"),
+    ];
+    let count = ["--json", "--warm-up", "0s", "--no-report", "--count", "4"];
+    let ran = run_with(&[&["bench"], &count[..]].concat(), &environment).await;
+    assert_eq!(ran.code, 0, "{ran:#?}");
+    let report = ran.json();
+    assert_eq!(report["accepted"], 4, "{report:#}");
+    assert_ne!(report["target"]["ios"], apns);
+    assert_ne!(report["target"]["android"], fcm);
+    assert_eq!(report["settings"]["fcm_connections"], 3);
+    assert!(rig.simulator.record().pushes().is_empty());
+    // It is part of a configuration, and may not lead to the real ones.
+    let config = rig.path("ringpush.toml");
+    let arguments = ["bench", "--no-report", "--config", config.to_str().unwrap()];
+    let real = [(
+        "RINGPUSH__APNS__PRODUCTION_URL",
+        "https://api.push.apple.com",
+    )];
+    let ran = run_with(&arguments, &real).await;
+    assert_eq!(ran.code, 2, "{ran:#?}");
+    assert!(ran.err.contains("Apple's own"), "{}", ran.err);
 }
 
 #[tokio::test]
