@@ -53,6 +53,13 @@ impl Repairs {
         }
         repaired.await.unwrap_or(false)
     }
+
+    /// Has everything declared again, and waits for nothing. If too many ask
+    /// already, one of them has it done.
+    pub(crate) fn ask(&self, lost: Lost) {
+        let (done, _) = oneshot::channel();
+        let _ = self.0.try_send((lost, done));
+    }
 }
 
 /// The requests of a session.
@@ -112,4 +119,31 @@ async fn repair(
         warn!(%error, "a message finds no queue; it is tried again and again, and rings go on");
     }
     failure.is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_only_asks_waits_for_nobody_however_many_ask() {
+        let (repairs, mut shop) = Repairs::new();
+        let lost = |key: usize| Lost {
+            exchange: "e".to_owned(),
+            key: key.to_string(),
+        };
+        // Nobody serves them.
+        for key in 0..2 * QUEUE {
+            repairs.ask(lost(key));
+        }
+        let mut asked = 0;
+        while let Ok((lost, done)) = shop.0.try_recv() {
+            assert_eq!(lost.key, asked.to_string());
+            assert!(done.is_closed(), "the answer is for nobody");
+            asked += 1;
+        }
+        assert_eq!(asked, QUEUE);
+        drop(shop);
+        repairs.ask(lost(0));
+    }
 }

@@ -184,8 +184,8 @@ impl ReportQueue {
         loop {
             match self.step(channel, exchange).await {
                 Ok(None) => {}
-                // It is published again in any case.
-                Ok(Some(lost)) => _ = repairs.of(lost).await,
+                // It is published again in any case; meanwhile the others go on.
+                Ok(Some(lost)) => repairs.ask(lost),
                 Err(error) => return error,
             }
         }

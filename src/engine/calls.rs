@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::own_rings::OwnRings;
+pub use super::own_rings::RingState;
 use crate::call::event::{DeviceEntry, Event, EventKind};
 use crate::call::time::Timestamp;
 
@@ -17,19 +19,6 @@ const MAX_CALLS: usize = 200_000;
 
 /// The most cancels kept for one call; each device of an event may have one.
 const MAX_CANCELS: usize = 1024;
-
-/// How a ring of this worker ended for one device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RingState {
-    /// It is not final yet.
-    UnderWay,
-    /// The provider took it.
-    Accepted,
-    /// It may have been processed.
-    Unclear,
-    /// The phone has not got it from here.
-    NotSent,
-}
 
 /// All calls of the last ring window.
 #[derive(Debug)]
@@ -54,50 +43,9 @@ pub struct Call {
 #[derive(Debug, Default)]
 struct Facts {
     cancels: Vec<Arc<Event>>,
-    rings: HashMap<Arc<str>, OwnRing>,
-}
-
-/// This worker's rings to one device, for a call may ring more than once.
-#[derive(Debug, Default)]
-struct OwnRing {
-    /// When the oldest of them was sent.
-    since: Option<Timestamp>,
-    under_way: usize,
-    /// How the one that got furthest ended.
-    ended: Option<RingState>,
-    /// The latest, where its cancel will have to repeat it.
-    event: Option<Arc<Event>>,
-}
-
-impl OwnRing {
-    fn state(&self) -> Option<RingState> {
-        if self.under_way > 0 {
-            return Some(RingState::UnderWay);
-        }
-        self.ended
-    }
-
-    /// The state as a cancel of that time sees it.
-    fn state_at(&self, cancelled_at: Timestamp) -> Option<RingState> {
-        if self.since.is_some_and(|since| since > cancelled_at) {
-            return Some(RingState::NotSent);
-        }
-        self.state()
-    }
-
-    fn end(&mut self, state: RingState) {
-        self.under_way = self.under_way.saturating_sub(1);
-        // A later ring that was not sent does not silence an earlier one.
-        let rank = |state: Option<RingState>| match state {
-            None | Some(RingState::UnderWay) => 0,
-            Some(RingState::NotSent) => 1,
-            Some(RingState::Unclear) => 2,
-            Some(RingState::Accepted) => 3,
-        };
-        if rank(Some(state)) > rank(self.ended) {
-            self.ended = Some(state);
-        }
-    }
+    /// Those that came over the stream of cancels.
+    learned: VecDeque<Arc<Event>>,
+    rings: HashMap<Arc<str>, OwnRings>,
 }
 
 impl Calls {
@@ -141,6 +89,22 @@ impl Calls {
             facts.cancels.push(Arc::clone(event));
         }
         call.changed.notify_waiters();
+    }
+
+    /// Learns of a cancel from the stream that every worker reads; false if it
+    /// was read there before, as after a reconnect.
+    pub fn learn(&self, event: &Arc<Event>) -> bool {
+        self.cancel(event);
+        let call = self.get(&event.call_id);
+        let mut facts = lock(&call.facts);
+        if facts.learned.iter().any(|known| covers(known, event)) {
+            return false;
+        }
+        if facts.learned.len() >= MAX_CANCELS {
+            facts.learned.pop_front();
+        }
+        facts.learned.push_back(Arc::clone(event));
+        true
     }
 
     fn forget(&self, state: &mut State, now: Instant) {
@@ -205,27 +169,26 @@ impl Call {
     /// ring's cancel has to repeat it.
     pub fn begin_ring(&self, device_id: &Arc<str>, sent_at: Timestamp, event: Option<&Arc<Event>>) {
         let mut facts = lock(&self.facts);
-        let ring = facts.rings.entry(Arc::clone(device_id)).or_default();
-        ring.since = Some(ring.since.map_or(sent_at, |since| since.min(sent_at)));
-        ring.under_way += 1;
-        if let Some(event) = event {
-            ring.event = Some(Arc::clone(event));
-        }
+        let rings = facts.rings.entry(Arc::clone(device_id)).or_default();
+        rings.begin(sent_at, event);
     }
 
-    /// Notes how that ended.
-    pub fn end_ring(&self, device_id: &Arc<str>, state: RingState) {
+    /// Notes how the ring of that time ended.
+    pub fn end_ring(&self, device_id: &Arc<str>, sent_at: Timestamp, state: RingState) {
         {
             let mut facts = lock(&self.facts);
-            let ring = facts.rings.entry(Arc::clone(device_id)).or_default();
-            ring.end(state);
+            let rings = facts.rings.entry(Arc::clone(device_id)).or_default();
+            rings.end(sent_at, state);
         }
         self.changed.notify_waiters();
     }
 
-    /// This worker's latest ring to a device, if it was kept.
-    pub fn own_ring(&self, device_id: &str) -> Option<Arc<Event>> {
-        lock(&self.facts).rings.get(device_id)?.event.clone()
+    /// This worker's ring to a device that a cancel of that time is for, if it
+    /// was kept.
+    pub fn own_ring(&self, device_id: &str, cancelled_at: Timestamp) -> Option<Arc<Event>> {
+        let facts = lock(&self.facts);
+        let rings = facts.rings.get(device_id)?;
+        rings.event_at(cancelled_at).map(Arc::clone)
     }
 
     /// Whether this worker has rung this device, or does.
@@ -233,8 +196,8 @@ impl Call {
         lock(&self.facts).rings.contains_key(device_id)
     }
 
-    /// How this worker's ring to a device ended, as a cancel of that time sees
-    /// it, waiting for it if it is under way; `None` if this worker knows of
+    /// How this worker's rings to a device ended, as a cancel of that time sees
+    /// it, waiting for those under way; `None` if this worker knows of
     /// none. What was sent later is not the cancel's to stop.
     pub async fn ring(&self, device_id: &str, cancelled_at: Timestamp) -> Option<RingState> {
         loop {
@@ -244,7 +207,7 @@ impl Call {
             let state = lock(&self.facts)
                 .rings
                 .get(device_id)
-                .and_then(|ring| ring.state_at(cancelled_at));
+                .map(|rings| rings.state_at(cancelled_at));
             if state != Some(RingState::UnderWay) {
                 return state;
             }
@@ -396,7 +359,7 @@ mod tests {
             async move { call.ring("d", at(RUNG)).await }
         });
         tokio::task::yield_now().await;
-        call.end_ring(&"d".into(), RingState::Accepted);
+        call.end_ring(&"d".into(), at(RUNG), RingState::Accepted);
         assert_eq!(asking.await.unwrap(), Some(RingState::Accepted));
     }
 
@@ -406,7 +369,7 @@ mod tests {
         let call = calls.get(&"c".into());
         for state in [RingState::Accepted, RingState::NotSent] {
             call.begin_ring(&"d".into(), at(RUNG), None);
-            call.end_ring(&"d".into(), state);
+            call.end_ring(&"d".into(), at(RUNG), state);
         }
         assert_eq!(call.ring("d", at(RUNG)).await, Some(RingState::Accepted));
     }
@@ -419,9 +382,39 @@ mod tests {
         let before = at("2026-09-21T14:13:19Z");
         // It does not wait for a ring that is none of its business.
         assert_eq!(call.ring("d", before).await, Some(RingState::NotSent));
-        call.end_ring(&"d".into(), RingState::Accepted);
+        call.end_ring(&"d".into(), at(RUNG), RingState::Accepted);
         assert_eq!(call.ring("d", before).await, Some(RingState::NotSent));
         assert_eq!(call.ring("d", at(RUNG)).await, Some(RingState::Accepted));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_cancel_sees_the_rings_sent_before_it_only() {
+        let calls = Calls::new(WINDOW);
+        let call = calls.get(&"c".into());
+        let later = at("2026-09-21T14:13:28Z");
+        for (sent_at, state) in [(at(RUNG), RingState::NotSent), (later, RingState::Accepted)] {
+            call.begin_ring(&"d".into(), sent_at, None);
+            call.end_ring(&"d".into(), sent_at, state);
+        }
+        let between = at("2026-09-21T14:13:24Z");
+        assert_eq!(call.ring("d", between).await, Some(RingState::NotSent));
+        assert_eq!(call.ring("d", later).await, Some(RingState::Accepted));
+        // The rings need not come in the order in which they were sent.
+        let first = at("2026-09-21T14:13:10Z");
+        call.begin_ring(&"d".into(), first, None);
+        call.end_ring(&"d".into(), first, RingState::Unclear);
+        assert_eq!(call.ring("d", between).await, Some(RingState::Unclear));
+        assert_eq!(call.ring("d", later).await, Some(RingState::Accepted));
+    }
+
+    #[test]
+    fn a_cancel_that_is_read_again_is_nothing_new_but_a_job_is_not_the_stream() {
+        let calls = Calls::new(WINDOW);
+        let whole = cancel("2026-09-21T14:13:20Z", &["d1", "d2"]);
+        calls.cancel(&whole);
+        assert!(calls.learn(&whole));
+        assert!(!calls.learn(&whole));
+        assert!(calls.learn(&cancel("2026-09-21T14:13:20Z", &["d1"])));
     }
 
     #[tokio::test(start_paused = true)]
@@ -429,7 +422,7 @@ mod tests {
         let calls = Calls::new(WINDOW);
         let held = calls.get(&"held".into());
         held.begin_ring(&"d".into(), at(RUNG), None);
-        held.end_ring(&"d".into(), RingState::Accepted);
+        held.end_ring(&"d".into(), at(RUNG), RingState::Accepted);
         calls.cancel(&cancel("2026-09-21T14:13:20Z", &[]));
         tokio::time::advance(WINDOW * 2 + Duration::from_secs(1)).await;
         calls.get(&"tick".into());

@@ -37,7 +37,7 @@ impl Dispatcher {
         if pointless {
             return Done::Nothing;
         }
-        let ring = call.own_ring(&device.id);
+        let ring = call.own_ring(&device.id, taken.event.sent_at);
         if let Some(ring) = ring.filter(|_| mode == CancelMode::Voip) {
             let (event, device) = repeated(&taken.event, &ring, device);
             let mut taken = taken.clone();
@@ -97,7 +97,8 @@ impl Dispatcher {
 
     /// Where a cancel goes: by its own profile, or by its ring's.
     fn cancel_direction(&self, cancel: &Event, device: &Device) -> Result<Direction, NoRoute> {
-        let ring = self.calls.get(&cancel.call_id).own_ring(&device.id);
+        let call = self.calls.get(&cancel.call_id);
+        let ring = call.own_ring(&device.id, cancel.sent_at);
         let profile = cancel
             .profile
             .as_ref()

@@ -62,7 +62,7 @@ impl Dispatcher {
                     }
                 }
             };
-            call.end_ring(&device.id, state);
+            call.end_ring(&device.id, event.sent_at, state);
             // It rings although the caller gave up while the push was on its
             // way: nobody else knows, so the cancel is pushed from here.
             if state != RingState::NotSent

@@ -176,8 +176,8 @@ impl Dispatcher {
             return;
         }
         let event = Arc::new(event);
-        self.calls.cancel(&event);
-        if event.devices().is_empty() {
+        // After a reconnect the stream is read again from before it.
+        if !self.calls.learn(&event) || event.devices().is_empty() {
             return;
         }
         // The job may have gone to a worker that has not rung these phones,

@@ -14,6 +14,7 @@ mod journey;
 pub mod lane;
 mod message;
 pub mod meter;
+mod own_rings;
 mod pause;
 mod report;
 pub mod routes;

@@ -1,14 +1,15 @@
 //! `ringpush bench`: what it counts, what it writes, what it refuses.
 
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use crate::rig::{APP, Ran, Rig, run};
+use crate::rig::{APP, Ran, Rig, run, run_with};
 
 /// As few rings as say something, at once.
 async fn bench(more: &[&str]) -> Ran {
@@ -188,6 +189,41 @@ async fn every_push_reaches_the_gateway_of_a_configuration_once() {
     );
 }
 
+/// As a container's environment is, whose load would go to Apple.
+#[tokio::test]
+async fn the_environment_says_how_the_simulator_is_loaded_and_not_that_something_else_is() {
+    let rig = Rig::start().await;
+    let (apns, fcm) = (rig.simulator.apns_production_url(), rig.simulator.fcm_url());
+    let ca = rig.path("ca.pem");
+    let environment = [
+        ("RINGPUSH__APNS__PRODUCTION_URL", &*apns),
+        ("RINGPUSH__APNS__SANDBOX_URL", &apns),
+        ("RINGPUSH__APNS__CA_FILE", ca.to_str().unwrap()),
+        ("RINGPUSH__FCM__URL", &fcm),
+        ("RINGPUSH__FCM__CA_FILE", ca.to_str().unwrap()),
+        ("RINGPUSH__FCM__CONNECTIONS", "3"),
+    ];
+    let count = ["--json", "--warm-up", "0s", "--no-report", "--count", "4"];
+    let ran = run_with(&[&["bench"], &count[..]].concat(), &environment).await;
+    assert_eq!(ran.code, 0, "{ran:#?}");
+    let report = ran.json();
+    assert_eq!(report["accepted"], 4, "{report:#}");
+    assert_ne!(report["target"]["ios"], apns);
+    assert_ne!(report["target"]["android"], fcm);
+    assert_eq!(report["settings"]["fcm_connections"], 3);
+    assert!(rig.simulator.record().pushes().is_empty());
+    // It is part of a configuration, and may not lead to the real ones.
+    let config = rig.path("ringpush.toml");
+    let arguments = ["bench", "--no-report", "--config", config.to_str().unwrap()];
+    let real = [(
+        "RINGPUSH__APNS__PRODUCTION_URL",
+        "https://api.push.apple.com",
+    )];
+    let ran = run_with(&arguments, &real).await;
+    assert_eq!(ran.code, 2, "{ran:#?}");
+    assert!(ran.err.contains("Apple's own"), "{}", ran.err);
+}
+
 #[tokio::test]
 async fn a_gateway_that_is_not_there_is_named() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -288,6 +324,76 @@ async fn a_signal_ends_it_early_with_what_was_measured() {
         report["accepted"], report["sent"],
         "all had their time to end"
     );
+}
+
+/// Sends Ctrl-C until it ends, and says with which status.
+async fn interrupt(mut child: Child) -> Option<i32> {
+    let id = child.id().unwrap().to_string();
+    let ended = async {
+        loop {
+            let killed = Command::new("kill").args(["-INT", &id]).output().await;
+            killed.unwrap();
+            if let Ok(ended) = timeout(Duration::from_millis(100), child.wait()).await {
+                return ended.unwrap().code();
+            }
+        }
+    };
+    timeout(Duration::from_secs(60), ended).await.unwrap()
+}
+
+fn is_empty(folder: &Path) -> bool {
+    std::fs::read_dir(folder).unwrap().next().is_none()
+}
+
+#[tokio::test]
+async fn the_second_signal_ends_it_at_once_and_leaves_nothing_behind() {
+    let rig = Rig::start().await;
+    rig.script("[[rule]]\nserver = \"apns\"\nthen = { hang = true }\n");
+    let folder = tempfile::tempdir().unwrap();
+    for pace in [["--in-flight", "4"], ["--rate", "100"]] {
+        rig.simulator.record().clear();
+        let child = Command::new(env!("CARGO_BIN_EXE_ringpush"))
+            .args(["bench", "--json", "--platform", "ios", "--timeout", "1h"])
+            .args(pace)
+            .arg("--config")
+            .arg(rig.path("ringpush.toml"))
+            .current_dir(folder.path())
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let limit = Duration::from_secs(60);
+        assert!(rig.simulator.record().wait_for(2, limit).await);
+        assert!(!is_empty(folder.path()), "the draft of the report");
+        assert_eq!(interrupt(child).await, Some(1));
+        assert!(is_empty(folder.path()));
+    }
+}
+
+#[tokio::test]
+async fn a_signal_leaves_no_keys_of_the_simulator_behind() {
+    let (folder, temp) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let child = Command::new(env!("CARGO_BIN_EXE_ringpush"))
+        .args(["bench", "--latency", "50m", "--timeout", "1h"])
+        .current_dir(folder.path())
+        .env("TMPDIR", temp.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let written = || {
+        let mut dirs = std::fs::read_dir(temp.path()).unwrap();
+        dirs.any(|dir| dir.unwrap().path().join("sim/ringpush.toml").exists())
+    };
+    let all = async {
+        while !written() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), all).await.unwrap();
+    assert_eq!(interrupt(child).await, Some(1));
+    assert!(is_empty(folder.path()) && is_empty(temp.path()));
 }
 
 /// Or every bench that is killed would leave one behind.

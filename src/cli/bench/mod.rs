@@ -213,13 +213,20 @@ impl Args {
 /// ring is broken, or nothing can be written where it should.
 pub async fn run(args: Args) -> anyhow::Result<u8> {
     args.check()?;
+    // Before there is anything that a signal would leave behind.
+    let mut signals = Signals::listen()?;
     let paper = if args.no_report {
         None
     } else {
         Some(Paper::at(&args.report)?)
     };
-    let target = Target::find(&args).await?;
-    let run = measure(&args, &target).await?;
+    let target = tokio::select! {
+        target = Target::find(&args) => target?,
+        () = stop_wanted(&mut signals) => return Ok(FAILED),
+    };
+    let Some(run) = measure(&args, &target, &mut signals).await? else {
+        return Ok(FAILED);
+    };
     let summary = Summary::of(&args, &target, &run);
     target.close().await;
     let written = paper.map(|paper| {
@@ -239,26 +246,39 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
     Ok(if summary.good() { DONE } else { FAILED })
 }
 
-/// Sends the load and watches it.
-async fn measure(args: &Args, target: &Target) -> anyhow::Result<Run> {
+/// Sends the load and watches it; none if it was to end at once. What was made for
+/// it goes with whoever holds it, which the end of the process would not see to.
+async fn measure(
+    args: &Args,
+    target: &Target,
+    signals: &mut Signals,
+) -> anyhow::Result<Option<Run>> {
     let rings = Rings::new(target, args)?;
     let recorder = Arc::new(Recorder::new(args.warm_up)?);
     let reports = Arc::clone(&recorder) as Arc<dyn Outcomes>;
     let app = App::new(target.config.clone(), reports, Metrics::default())?;
-    app.warm().await;
+    tokio::select! {
+        () = app.warm() => {}
+        () = stop_wanted(signals) => return Ok(None),
+    }
     let stop = CancellationToken::new();
-    let signals = tokio::spawn(stop_on_signal(Signals::listen()?, stop.clone()));
     let mut meter = Meter::new(target.simulator_pid());
     recorder.start(Instant::now());
     let how = (args.pace(), args.until());
-    let load = Load::new(Arc::clone(&app), rings, Arc::clone(&recorder), how, stop);
+    let load = Load::new(
+        Arc::clone(&app),
+        rings,
+        Arc::clone(&recorder),
+        how,
+        stop.clone(),
+    );
     let sent = tokio::select! {
         sent = load.drive() => sent?,
         never = progress::watch(args, &app, &recorder, &mut meter) => match never {},
+        () = stop_twice(signals, &stop) => return Ok(None),
     };
     meter.end();
     recorder.sample(app.dispatcher().history());
-    signals.abort();
     let run = Run {
         tally: recorder.take(),
         sent,
@@ -266,7 +286,7 @@ async fn measure(args: &Args, target: &Target) -> anyhow::Result<Run> {
         hindrances: hindrances(&app),
     };
     let _ = tokio::time::timeout(FAREWELL, app.close()).await;
-    Ok(run)
+    Ok(Some(run))
 }
 
 /// Why lanes could not send a push now.
@@ -283,13 +303,14 @@ fn hindrances(app: &App) -> Vec<String> {
 }
 
 /// The first signal ends the sending, and what was measured until then is shown;
-/// the second one ends at once.
-async fn stop_on_signal(mut signals: Signals, stop: CancellationToken) {
-    loop {
-        match signals.next().await {
-            Request::Reload => {}
-            Request::Stop if stop.is_cancelled() => std::process::exit(i32::from(FAILED)),
-            Request::Stop => stop.cancel(),
-        }
-    }
+/// with the second one this is over.
+async fn stop_twice(signals: &mut Signals, stop: &CancellationToken) {
+    stop_wanted(signals).await;
+    stop.cancel();
+    stop_wanted(signals).await;
+}
+
+/// Waits for a signal to stop.
+async fn stop_wanted(signals: &mut Signals) {
+    while signals.next().await != Request::Stop {}
 }

@@ -135,6 +135,46 @@ async fn a_cancel_that_comes_late_does_not_end_a_later_ring_of_its_call() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_cancel_of_a_ring_that_was_stopped_is_not_pushed_to_a_phone_that_rings_for_a_later_one() {
+    let bench = Bench::new();
+    let cancel_at = |millis: i64| {
+        let mut event = cancel(&[android("t")]);
+        event["sent_at"] = json!(in_millis(millis));
+        event
+    };
+    let mut stopped = ring(30_000, &[android("t")]);
+    stopped["sent_at"] = json!(in_millis(-8_000));
+    bench
+        .dispatcher
+        .learn(cancel_at(-5_000).to_string().as_bytes());
+    bench.handle(Android, &stopped).await;
+    bench.handle(Android, &ring(30_000, &[android("t")])).await;
+    bench.handle(Android, &cancel_at(-4_000)).await;
+    let results = bench.results();
+    assert_eq!(
+        results,
+        [pair("cancelled", "caller_cancelled"), pair("accepted", "-")]
+    );
+    assert_eq!(bench.android.count(), 1, "only the later ring");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_voip_cancel_repeats_the_ring_that_it_is_for_and_not_a_later_one() {
+    let bench = Bench::new();
+    let (mut first, _) = repeated_by_its_cancel();
+    first["sent_at"] = json!(in_millis(-8_000));
+    let (mut second, mut stop) = repeated_by_its_cancel();
+    second["data"] = json!({"voice_sdk_id": "sdk-2"});
+    stop["sent_at"] = json!(in_millis(-4_000));
+    bench.handle(Ios, &first).await;
+    bench.handle(Ios, &second).await;
+    bench.handle(Ios, &stop).await;
+    let seen = bench.ios.seen.lock().unwrap().clone();
+    assert_eq!(seen.len(), 3);
+    assert_eq!(seen[2].json()["metadata"]["voice_sdk_id"], "sdk-1");
+}
+
 /// A ring by a profile that cancels with a second `VoIP` push, and its cancel
 /// that says nothing but the call.
 fn repeated_by_its_cancel() -> (Value, Value) {

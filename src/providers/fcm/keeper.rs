@@ -16,7 +16,7 @@ pub(super) struct Rhythm {
     pub(super) first: Duration,
     /// The longest such wait.
     pub(super) longest: Duration,
-    /// An idle connection is looked at this often: that it ended, or that no
+    /// All idle connections are looked at this often: that one ended, or that no
     /// new one could be made in its place, would else show only with the next
     /// ring.
     pub(super) look_every: Duration,
@@ -123,11 +123,11 @@ pub(super) async fn keep(slots: Arc<Slots>, opener: Opener, rhythm: Rhythm) {
             .partition(|channel| channel.state() == State::Ready);
         let none = slots.ready() == 0;
         opener.open_all(&broken).await;
-        if let Some(channel) = proven.first()
-            && looked.elapsed() >= rhythm.look_every
-        {
+        if looked.elapsed() >= rhythm.look_every {
             looked = Instant::now();
-            opener.look(channel).await;
+            // One after the other it would take a provider that is gone as many
+            // looks as there are connections to be noticed.
+            join_all(proven.iter().map(|channel| opener.look(channel))).await;
         }
         let still = broken.iter().any(|channel| channel.state() != State::Ready);
         pause = if still {

@@ -219,6 +219,30 @@ async fn who_asks_learns_that_fcm_cannot_be_reached_and_that_it_can_again() {
 }
 
 #[tokio::test]
+async fn that_fcm_is_gone_is_seen_on_all_idle_connections_at_once() {
+    let (fcm, oauth) = (accepting().await, OAuth::start([Grant::Token(3600)]).await);
+    let (addr, open) = door("127.0.0.1:0", fcm.addr).await;
+    let settings = Settings {
+        url: format!("https://{addr}"),
+        connections: 16,
+        ..settings(&fcm)
+    };
+    let client = client(&settings, &oauth);
+    client.warm().await;
+    assert_eq!(client.ready_connections(), 16);
+    open.abort();
+    until(|| std::net::TcpStream::connect(addr).is_err()).await;
+    // From the first failure on waits double: a look at one connection each time
+    // would take minutes.
+    client.pool.keep(Rhythm {
+        first: Duration::from_millis(20),
+        longest: Duration::from_secs(3_600),
+        look_every: Duration::from_millis(20),
+    });
+    until(|| client.hindrance().is_some()).await;
+}
+
+#[tokio::test]
 async fn a_push_waits_for_the_first_token_and_its_ttl_shrinks_by_that() {
     let fcm = accepting().await;
     let oauth = OAuth::start([Grant::Late(Duration::from_millis(300), 3600)]).await;
