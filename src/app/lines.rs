@@ -14,8 +14,8 @@ use tokio::task::JoinError;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use super::broker::{Admin, GOODBYE, listen, second_stop, until_stopped};
-use super::{App, Ended};
+use super::App;
+use super::broker::{Admin, GOODBYE, listen, until_stopped};
 use crate::amqp::AmqpError;
 use crate::call::event::{MAX_BODY, PartNumber, Platform};
 use crate::call::outcome::{Outcomes, Receipt, Report};
@@ -77,7 +77,8 @@ impl Outcomes for LineOutcomes {
     }
 }
 
-/// Takes events from `input` until it ends or a signal comes.
+/// Takes events from `input` until it ends or a signal comes. A second one,
+/// which ends everything at once, is the caller's.
 ///
 /// # Errors
 /// The configuration or a key cannot be used, or `input` or `output` fail.
@@ -85,10 +86,10 @@ pub async fn run_on_lines(
     config: Config,
     grace: Duration,
     telemetry: &Telemetry,
+    mut signals: Signals,
     input: impl AsyncBufRead + Unpin + Send,
     output: impl AsyncWrite + Unpin + Send + 'static,
-) -> anyhow::Result<Ended> {
-    let mut signals = Signals::listen()?;
+) -> anyhow::Result<()> {
     let listener = listen(&config).await?;
     let in_flight = usize::from(config.amqp.prefetch);
     let (outcomes, lines) = LineOutcomes::channel();
@@ -104,13 +105,8 @@ pub async fn run_on_lines(
         ended = &mut writer => return Err(unwritable(ended)),
     };
     tracker.close();
-    if stopped {
-        tokio::select! {
-            finished = timeout(grace, tracker.wait()) => if finished.is_err() {
-                tracing::warn!(left = tracker.len(), "the grace is over; rings were left");
-            },
-            () = second_stop(&mut signals) => return Ok(Ended::AtOnce),
-        }
+    if stopped && timeout(grace, tracker.wait()).await.is_err() {
+        tracing::warn!(left = tracker.len(), "the grace is over; rings were left");
     }
     if timeout(GOODBYE, app.close()).await.is_err() {
         tracing::warn!("connections were left open: nobody answered when they were closed");
@@ -126,7 +122,7 @@ pub async fn run_on_lines(
         Err(_) if left => {}
         Err(late) => return Err(late.into()),
     }
-    Ok(Ended::Drained)
+    Ok(())
 }
 
 /// Reads to the end of the input and finishes what was read, unless a signal
