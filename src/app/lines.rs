@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use serde_json::json;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::task::JoinError;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
@@ -28,6 +28,9 @@ use crate::telemetry::Telemetry;
 
 /// How long the last lines may take to be written when rings were left.
 const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// The task that writes them.
+type Writer = JoinHandle<std::io::Result<()>>;
 
 /// A line for the output.
 #[derive(Debug)]
@@ -114,15 +117,19 @@ pub async fn run_on_lines(
     admin.stop().await;
     let left = !tracker.is_empty();
     drop((dead, app));
-    // What is in the channel is written before the task ends; rings that were
-    // left hold the channel open.
+    last_lines(writer, left).await
+}
+
+/// Waits until what is in the channel is written. Rings that were left hold the
+/// channel open.
+async fn last_lines(writer: Writer, left: bool) -> anyhow::Result<()> {
     let limit = if left { LAST_LINES } else { LAST_LINES * 5 };
     match timeout(limit, writer).await {
-        Ok(written) => written??,
-        Err(_) if left => {}
-        Err(late) => return Err(late.into()),
+        Ok(Ok(Ok(()))) => Ok(()),
+        Err(_) if left => Ok(()),
+        Ok(failed) => Err(unwritable(failed)),
+        Err(_) => Err(unwritable(Ok(Err(std::io::ErrorKind::TimedOut.into())))),
     }
-    Ok(())
 }
 
 /// Reads to the end of the input and finishes what was read, unless a signal
@@ -284,5 +291,22 @@ mod tests {
         let long = read_line(&mut input).await.unwrap().unwrap();
         assert!(long.len() > MAX_BODY && long.len() < MAX_BODY + 10);
         assert_eq!(read_line(&mut input).await.unwrap().unwrap(), "next");
+    }
+
+    /// Whichever end is noticed first, that of the input or that of the output.
+    #[tokio::test(start_paused = true)]
+    async fn last_lines_that_cannot_be_written_are_told() {
+        let closed = async || Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe));
+        let stuck = async || std::future::pending().await;
+        for writer in [tokio::spawn(closed()), tokio::spawn(stuck())] {
+            let error = last_lines(writer, false).await.unwrap_err();
+            assert!(error.to_string().contains("standard output"), "{error}");
+            // A command that only shows something is quiet about that cause.
+            assert!(!error.chain().any(|cause| cause.is::<std::io::Error>()));
+        }
+        last_lines(tokio::spawn(stuck()), true).await.unwrap();
+        last_lines(tokio::spawn(async { Ok(()) }), false)
+            .await
+            .unwrap();
     }
 }
