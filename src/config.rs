@@ -328,7 +328,10 @@ service_account_file = "sa.json"
                 "admin.listen: invalid socket address syntax; write",
             ),
             ("[apns]\nconnections = 0", "apns.connections: must be 1 to"),
-            ("amqp = 5", "amqp: invalid type: integer `5`, expected a table"),
+            (
+                "amqp = 5",
+                "amqp: invalid type: integer `5`, expected a table",
+            ),
             ("[amqp]\ndeclare = 1", "expected a boolean, which is `true`"),
             ("[amqp", "TOML parse error at line 1"),
         ] {

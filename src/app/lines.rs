@@ -302,7 +302,7 @@ mod tests {
             let error = last_lines(writer, false).await.unwrap_err();
             assert!(error.to_string().contains("standard output"), "{error}");
             // A command that only shows something is quiet about that cause.
-            assert!(!error.chain().any(|cause| cause.is::<std::io::Error>()));
+            assert!(!error.root_cause().is::<std::io::Error>());
         }
         last_lines(tokio::spawn(stuck()), true).await.unwrap();
         last_lines(tokio::spawn(async { Ok(()) }), false)

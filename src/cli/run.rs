@@ -9,6 +9,7 @@ use crate::app::{run_on_broker, run_on_lines};
 use crate::config::Config;
 use crate::shutdown::Signals;
 use crate::telemetry::Telemetry;
+use crate::trust;
 
 /// The worker: takes events from the broker and makes phones ring.
 ///
@@ -49,6 +50,9 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
 
 async fn work(args: Args, signals: Signals) -> anyhow::Result<()> {
     let config = Config::load(&args.config.config)?;
+    // Token requests trust the system's roots also where nothing else does, and
+    // are made when the worker runs already.
+    trust::check()?;
     let telemetry = Telemetry::start(config.log)?;
     let ended = if args.stdin {
         let (input, output) = (BufReader::new(tokio::io::stdin()), tokio::io::stdout());

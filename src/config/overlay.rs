@@ -127,6 +127,7 @@ fn lay(table: &mut Table, variable: &Variable) -> Result<(), Unreadable> {
 /// those to choose from is kept, unless it looks like an address.
 fn unquoted(message: &str) -> String {
     const TEXT: &str = "a text";
+    const UNKNOWN: &str = "unknown variant ";
     let cut = |start: usize, end: Option<usize>| {
         let rest = end.map_or("", |end| &message[end..]);
         format!("{}{TEXT}{rest}", &message[..start])
@@ -135,7 +136,6 @@ fn unquoted(message: &str) -> String {
     if let Some(start) = message.find("string \"") {
         return cut(start, message.rfind("\", expected ").map(|end| end + 1));
     }
-    const UNKNOWN: &str = "unknown variant ";
     if message.starts_with(UNKNOWN) {
         let end = message.rfind("`, expected ").map(|end| end + 1);
         let word = &message[UNKNOWN.len()..end.unwrap_or(message.len())];
@@ -243,8 +243,18 @@ mod tests {
             ("RINGPUSH__PART__COUNT", "1.5", "part.count", "1.5"),
             ("RINGPUSH__PART__ON", "maybe", "part.on", "boolean"),
             ("RINGPUSH__PART__ON", "1", "part.on", "a boolean"),
-            ("RINGPUSH__PART__WORD", "0", "part.word", "variant `0`, expe"),
-            ("RINGPUSH__PART__WORD", "true", "part.word", "`one` or `two`"),
+            (
+                "RINGPUSH__PART__WORD",
+                "0",
+                "part.word",
+                "variant `0`, expe",
+            ),
+            (
+                "RINGPUSH__PART__WORD",
+                "true",
+                "part.word",
+                "`one` or `two`",
+            ),
             ("RINGPUSH__PART__NOPE", "1", "part.nope", "unknown field"),
             ("RINGPUSH__NOPE", "1", "nope", "unknown field"),
             ("RINGPUSH__APPS__X__PROFILE", "p", "apps.x.profile", "file"),
@@ -279,10 +289,7 @@ mod tests {
     fn a_variable_for_a_key_in_what_is_no_table_is_named_with_the_whole_key() {
         let deep = ("RINGPUSH__PART__NAME__X", "y");
         let both = [deep, ("RINGPUSH__PART__NAME", "hunter2")];
-        for error in [
-            with(&both, ""),
-            with(&[deep], "[part]\nname = \"hunter2\""),
-        ] {
+        for error in [with(&both, ""), with(&[deep], "[part]\nname = \"hunter2\"")] {
             let (key, problem) = error.unwrap_err();
             assert_eq!(key.as_deref(), Some("part.name"));
             assert!(problem.contains(deep.0), "{problem}");
