@@ -252,6 +252,7 @@ fn without_source(error: &toml::de::Error, text: &str) -> String {
 /// With an example where the library's words do not tell the form.
 fn plain_words(problem: &str) -> String {
     let endings = [
+        ("expected a boolean", ", which is `true` or `false`"),
         ("expected a duration", " such as \"30s\" or \"200ms\""),
         ("expected u16", ", a whole number from 0 to 65535"),
         ("expected u32", ", a whole number from 0 on"),
@@ -262,6 +263,10 @@ fn plain_words(problem: &str) -> String {
             "; write \"127.0.0.1:9464\"",
         ),
     ];
+    // The code's own names say nothing to whoever writes the file.
+    if let Some((found, _)) = problem.split_once(", expected struct ") {
+        return format!("{found}, expected a table with keys of its own");
+    }
     let form = endings.iter().find(|(end, _)| problem.ends_with(end));
     problem.to_owned() + form.map_or("", |(_, form)| form)
 }
@@ -323,6 +328,11 @@ service_account_file = "sa.json"
                 "admin.listen: invalid socket address syntax; write",
             ),
             ("[apns]\nconnections = 0", "apns.connections: must be 1 to"),
+            (
+                "amqp = 5",
+                "amqp: invalid type: integer `5`, expected a table",
+            ),
+            ("[amqp]\ndeclare = 1", "expected a boolean, which is `true`"),
             ("[amqp", "TOML parse error at line 1"),
         ] {
             let error = parse(text).unwrap_err();
@@ -350,6 +360,22 @@ service_account_file = "sa.json"
         ] {
             let error = parse(&format!("[amqp]\nurl = {url}")).unwrap_err();
             assert!(error.contains("TOML parse error at line 2"), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_address_in_the_wrong_place_is_not_quoted() {
+        let url = "amqp://u:hunter2@h/%2f";
+        for text in [
+            format!("amqp = \"{url}\""),
+            format!("[amqp]\nprefetch = \"{url}\""),
+            format!("[amqp]\ncancels = \"{url}\""),
+            format!("[amqp]\nurl = [\"{url}\"]"),
+            format!("[ring]\nttl = \"{url}\""),
+        ] {
+            let error = parse(&text).unwrap_err();
+            assert!(error.contains(", expected "), "{error}");
             assert!(!error.contains("hunter2"), "{error}");
         }
     }

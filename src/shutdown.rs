@@ -40,4 +40,12 @@ impl Signals {
             _ = self.hangup.recv() => Request::Reload,
         }
     }
+
+    /// Waits for the second signal that asks to stop, from when these began to
+    /// listen.
+    pub async fn second_stop(&mut self) {
+        for _ in 0..2 {
+            while self.next().await != Request::Stop {}
+        }
+    }
 }

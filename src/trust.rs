@@ -6,6 +6,7 @@
 //! usually are.
 
 use std::env;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use rustls_native_certs::{load_certs_from_paths, load_native_certs};
@@ -33,6 +34,34 @@ pub enum TrustError {
     NoRoots(String),
 }
 
+const FILE: &str = "SSL_CERT_FILE";
+
+/// Starts this program again, as the same process, without a `SSL_CERT_FILE`
+/// that is set to nothing (as Compose does for a variable that it does not
+/// have): libraries take that for a file that is not there, and then trust
+/// nobody. Goes on where there is none, or the system does not let us.
+pub fn forget_empty_file() {
+    use std::os::unix::process::CommandExt as _;
+    if env::var_os(FILE).is_none_or(|file| !file.is_empty()) {
+        return;
+    }
+    let mut arguments = env::args_os();
+    if let (Ok(program), Some(name)) = (env::current_exe(), arguments.next()) {
+        let mut again = std::process::Command::new(program);
+        again.arg0(name).args(arguments).env_remove(FILE);
+        // It comes back only to say that it could not.
+        drop(again.exec());
+    }
+}
+
+/// Whether what `SSL_CERT_FILE` names, if it names anything, is some use.
+///
+/// # Errors
+/// It is not; says what to do.
+pub fn check() -> Result<(), TrustError> {
+    added(named(env::var_os(FILE)).as_deref()).map(|_| ())
+}
+
 /// The system's roots and those that `SSL_CERT_FILE` adds, some perhaps twice.
 ///
 /// # Errors
@@ -54,7 +83,7 @@ pub fn roots() -> Result<Vec<CertificateDer<'static>>, TrustError> {
 /// # Errors
 /// When the file is no use.
 pub fn hidden() -> Result<Vec<CertificateDer<'static>>, TrustError> {
-    let file = env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+    let file = named(env::var_os(FILE));
     let moved = env::var_os("SSL_CERT_DIR").is_some_and(|folders| !folders.is_empty());
     let folders = openssl_probe::candidate_cert_dirs();
     hidden_by(file.as_deref(), folders.filter(|_| !moved))
@@ -64,6 +93,21 @@ fn hidden_by<'a>(
     file: Option<&Path>,
     folders: impl Iterator<Item = &'a Path>,
 ) -> Result<Vec<CertificateDer<'static>>, TrustError> {
+    if added(file)?.is_empty() {
+        return Ok(Vec::new());
+    }
+    // A folder may hold files that are no certificates.
+    let found = folders.flat_map(|folder| load_certs_from_paths(None, Some(folder)).certs);
+    Ok(found.collect())
+}
+
+/// Set to nothing it is not set.
+fn named(value: Option<OsString>) -> Option<PathBuf> {
+    value.filter(|file| !file.is_empty()).map(PathBuf::from)
+}
+
+/// What the file holds: at least one certificate, if there is a file.
+fn added(file: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, TrustError> {
     let Some(file) = file else {
         return Ok(Vec::new());
     };
@@ -74,9 +118,7 @@ fn hidden_by<'a>(
             problem: problem(&added.errors),
         });
     }
-    // A folder may hold files that are no certificates.
-    let found = folders.flat_map(|folder| load_certs_from_paths(None, Some(folder)).certs);
-    Ok(found.collect())
+    Ok(added.certs)
 }
 
 fn problem(errors: &[rustls_native_certs::Error]) -> String {

@@ -34,6 +34,30 @@ fn links_between_documents_lead_somewhere() {
     assert!(count > 10, "only {count} links were found");
 }
 
+/// 25 s of grace, 2 s to close connections, 1 s for the admin address and 2 s
+/// for the last spans: who waits for 30 s may kill it one moment early.
+#[test]
+fn whatever_stops_a_worker_waits_for_its_grace_and_its_goodbyes() {
+    for (file, setting) in [
+        ("deploy/compose.yaml", "stop_grace_period: "),
+        ("deploy/systemd/ringpush.service", "TimeoutStopSec="),
+        (
+            "deploy/kubernetes/deployment.yaml",
+            "terminationGracePeriodSeconds: ",
+        ),
+        ("docs/operations.md", "--stop-timeout "),
+    ] {
+        let text = fs::read_to_string(root().join(file)).unwrap();
+        let mut values = text.split(setting).skip(1).peekable();
+        assert!(values.peek().is_some(), "{file}: no {setting}");
+        for value in values {
+            let digits = value.split(|c: char| !c.is_ascii_digit()).next().unwrap();
+            let seconds: u32 = digits.parse().unwrap();
+            assert!(seconds >= 35, "{file}: {setting}{seconds}");
+        }
+    }
+}
+
 #[test]
 fn json_in_documents_is_json() {
     for (path, text) in documents() {

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{App, AppInsight, Ended};
+use super::{App, AppInsight};
 use crate::admin;
 use crate::amqp::{self, AmqpError, BrokerState};
 use crate::config::{Config, ConfigError};
@@ -20,7 +20,8 @@ use crate::telemetry::Telemetry;
 /// How long closing the connections may take once all is done.
 pub(super) const GOODBYE: Duration = Duration::from_secs(2);
 
-/// Takes events from the broker until a signal ends it.
+/// Takes events from the broker until a signal ends it. A second one, which
+/// ends everything at once, is the caller's.
 ///
 /// # Errors
 /// The configuration, a key, the admin address or the broker's set-up cannot
@@ -30,13 +31,13 @@ pub async fn run_on_broker(
     config: Config,
     grace: Duration,
     telemetry: &Telemetry,
-) -> anyhow::Result<Ended> {
+    mut signals: Signals,
+) -> anyhow::Result<()> {
     let metrics = Metrics::default();
     let longest_ring = config.ring.max_ttl;
     let file = config.file().to_owned();
     let (plan, reports) =
         amqp::Plan::new(&config.amqp, metrics.clone()).map_err(|error| with_file(error, &file))?;
-    let mut signals = Signals::listen()?;
     let listener = listen(&config).await?;
     let app = App::new(config, reports, metrics)?;
     app.warm().await;
@@ -44,24 +45,17 @@ pub async fn run_on_broker(
     let admin = Admin::start(listener, &app, Some(worker.state()));
     let stopped = until_stopped(&app, &mut signals, telemetry, worker.fatal()).await;
     if let Err(error) = stopped {
-        worker.close().await;
-        app.close().await;
+        say_goodbye(&app, worker).await;
         return Err(with_file(error, &file));
     }
     tracing::info!(
         in_flight = worker.under_way(),
         "stopping: no more messages are taken"
     );
-    let end = async {
-        drain(&app, worker, grace).await;
-        admin.stop().await;
-        tracing::info!("stopped");
-        Ended::Drained
-    };
-    Ok(tokio::select! {
-        ended = end => ended,
-        () = second_stop(&mut signals) => Ended::AtOnce,
-    })
+    drain(&app, worker, grace).await;
+    admin.stop().await;
+    tracing::info!("stopped");
+    Ok(())
 }
 
 /// Finishes what is under way within the grace, leaves the rest to the broker
@@ -78,6 +72,11 @@ async fn drain(app: &App, worker: amqp::Worker, grace: Duration) {
             "the grace is over; what is left goes back to the broker"
         );
     }
+    say_goodbye(app, worker).await;
+}
+
+/// Closes all connections, as far as somebody answers.
+async fn say_goodbye(app: &App, worker: amqp::Worker) {
     let goodbye = async {
         worker.close().await;
         app.close().await;
@@ -125,10 +124,6 @@ fn reload(app: &App, telemetry: &Telemetry) {
             tracing::error!(%error, "the configuration was not read again; the old one stays");
         }
     }
-}
-
-pub(super) async fn second_stop(signals: &mut Signals) {
-    while signals.next().await != Request::Stop {}
 }
 
 /// Opens the admin address before anything else: a second worker on the same

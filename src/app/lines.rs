@@ -10,12 +10,12 @@ use futures_util::future::BoxFuture;
 use serde_json::json;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::task::JoinError;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use super::broker::{Admin, GOODBYE, listen, second_stop, until_stopped};
-use super::{App, Ended};
+use super::App;
+use super::broker::{Admin, GOODBYE, listen, until_stopped};
 use crate::amqp::AmqpError;
 use crate::call::event::{MAX_BODY, PartNumber, Platform};
 use crate::call::outcome::{Outcomes, Receipt, Report};
@@ -28,6 +28,9 @@ use crate::telemetry::Telemetry;
 
 /// How long the last lines may take to be written when rings were left.
 const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// The task that writes them.
+type Writer = JoinHandle<std::io::Result<()>>;
 
 /// A line for the output.
 #[derive(Debug)]
@@ -77,7 +80,8 @@ impl Outcomes for LineOutcomes {
     }
 }
 
-/// Takes events from `input` until it ends or a signal comes.
+/// Takes events from `input` until it ends or a signal comes. A second one,
+/// which ends everything at once, is the caller's.
 ///
 /// # Errors
 /// The configuration or a key cannot be used, or `input` or `output` fail.
@@ -85,10 +89,10 @@ pub async fn run_on_lines(
     config: Config,
     grace: Duration,
     telemetry: &Telemetry,
+    mut signals: Signals,
     input: impl AsyncBufRead + Unpin + Send,
     output: impl AsyncWrite + Unpin + Send + 'static,
-) -> anyhow::Result<Ended> {
-    let mut signals = Signals::listen()?;
+) -> anyhow::Result<()> {
     let listener = listen(&config).await?;
     let in_flight = usize::from(config.amqp.prefetch);
     let (outcomes, lines) = LineOutcomes::channel();
@@ -104,13 +108,8 @@ pub async fn run_on_lines(
         ended = &mut writer => return Err(unwritable(ended)),
     };
     tracker.close();
-    if stopped {
-        tokio::select! {
-            finished = timeout(grace, tracker.wait()) => if finished.is_err() {
-                tracing::warn!(left = tracker.len(), "the grace is over; rings were left");
-            },
-            () = second_stop(&mut signals) => return Ok(Ended::AtOnce),
-        }
+    if stopped && timeout(grace, tracker.wait()).await.is_err() {
+        tracing::warn!(left = tracker.len(), "the grace is over; rings were left");
     }
     if timeout(GOODBYE, app.close()).await.is_err() {
         tracing::warn!("connections were left open: nobody answered when they were closed");
@@ -118,15 +117,19 @@ pub async fn run_on_lines(
     admin.stop().await;
     let left = !tracker.is_empty();
     drop((dead, app));
-    // What is in the channel is written before the task ends; rings that were
-    // left hold the channel open.
+    last_lines(writer, left).await
+}
+
+/// Waits until what is in the channel is written. Rings that were left hold the
+/// channel open.
+async fn last_lines(writer: Writer, left: bool) -> anyhow::Result<()> {
     let limit = if left { LAST_LINES } else { LAST_LINES * 5 };
     match timeout(limit, writer).await {
-        Ok(written) => written??,
-        Err(_) if left => {}
-        Err(late) => return Err(late.into()),
+        Ok(Ok(Ok(()))) => Ok(()),
+        Err(_) if left => Ok(()),
+        Ok(failed) => Err(unwritable(failed)),
+        Err(_) => Err(unwritable(Ok(Err(std::io::ErrorKind::TimedOut.into())))),
     }
-    Ok(Ended::Drained)
 }
 
 /// Reads to the end of the input and finishes what was read, unless a signal
@@ -288,5 +291,22 @@ mod tests {
         let long = read_line(&mut input).await.unwrap().unwrap();
         assert!(long.len() > MAX_BODY && long.len() < MAX_BODY + 10);
         assert_eq!(read_line(&mut input).await.unwrap().unwrap(), "next");
+    }
+
+    /// Whichever end is noticed first, that of the input or that of the output.
+    #[tokio::test(start_paused = true)]
+    async fn last_lines_that_cannot_be_written_are_told() {
+        let closed = async || Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe));
+        let stuck = async || std::future::pending().await;
+        for writer in [tokio::spawn(closed()), tokio::spawn(stuck())] {
+            let error = last_lines(writer, false).await.unwrap_err();
+            assert!(error.to_string().contains("standard output"), "{error}");
+            // A command that only shows something is quiet about that cause.
+            assert!(!error.root_cause().is::<std::io::Error>());
+        }
+        last_lines(tokio::spawn(stuck()), true).await.unwrap();
+        last_lines(tokio::spawn(async { Ok(()) }), false)
+            .await
+            .unwrap();
     }
 }

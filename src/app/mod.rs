@@ -39,15 +39,6 @@ const WARM_UP: Duration = Duration::from_secs(3);
 /// How often gauges that follow the clock are set, and brakes recover.
 const TICK: Duration = Duration::from_secs(5);
 
-/// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// Everything in flight was finished, or left to the broker.
-    Drained,
-    /// A second signal, or the grace was over.
-    AtOnce,
-}
-
 /// A worker without its source of events.
 #[derive(Debug)]
 pub struct App {

@@ -27,6 +27,7 @@ pub use reference::document;
 use crate::amqp::AmqpError;
 use crate::config::ConfigError;
 use crate::telemetry::TelemetryError;
+use crate::trust::{self, TrustError};
 
 /// Done.
 pub const DONE: u8 = 0;
@@ -84,6 +85,7 @@ pub struct Usage(pub String);
 /// Runs the command that the arguments name.
 #[must_use]
 pub fn main() -> ExitCode {
+    trust::forget_empty_file();
     let cli = Cli::parse();
     // The one TLS provider of every library in here.
     if rustls::crypto::ring::default_provider()
@@ -137,6 +139,7 @@ fn complain(error: &anyhow::Error) -> ExitCode {
         cause.is::<ConfigError>()
             || cause.is::<Usage>()
             || cause.is::<TelemetryError>()
+            || cause.is::<TrustError>()
             || cause
                 .downcast_ref::<AmqpError>()
                 .is_some_and(AmqpError::is_configuration)

@@ -5,9 +5,11 @@ use std::time::Duration;
 use tokio::io::BufReader;
 
 use super::{ConfigArgs, DONE, FAILED};
-use crate::app::{Ended, run_on_broker, run_on_lines};
+use crate::app::{run_on_broker, run_on_lines};
 use crate::config::Config;
+use crate::shutdown::Signals;
 use crate::telemetry::Telemetry;
+use crate::trust;
 
 /// The worker: takes events from the broker and makes phones ring.
 ///
@@ -36,20 +38,28 @@ pub struct Args {
 /// # Errors
 /// What cannot be used or fails, with its cure.
 pub async fn run(args: Args) -> anyhow::Result<u8> {
+    // Both from the first moment on, so that no signal is missed by either.
+    let (signals, mut again) = (Signals::listen()?, Signals::listen()?);
+    tokio::select! {
+        ended = work(args, signals) => ended.map(|()| DONE),
+        // Whoever asks twice does not want to wait for anything, whatever is
+        // being done or closed.
+        () = again.second_stop() => Ok(FAILED),
+    }
+}
+
+async fn work(args: Args, signals: Signals) -> anyhow::Result<()> {
     let config = Config::load(&args.config.config)?;
+    // Token requests trust the system's roots also where nothing else does, and
+    // are made when the worker runs already.
+    trust::check()?;
     let telemetry = Telemetry::start(config.log)?;
     let ended = if args.stdin {
-        let input = BufReader::new(tokio::io::stdin());
-        run_on_lines(config, args.grace, &telemetry, input, tokio::io::stdout()).await
+        let (input, output) = (BufReader::new(tokio::io::stdin()), tokio::io::stdout());
+        run_on_lines(config, args.grace, &telemetry, signals, input, output).await
     } else {
-        run_on_broker(config, args.grace, &telemetry).await
+        run_on_broker(config, args.grace, &telemetry, signals).await
     };
-    // Whoever asked twice does not want to wait for anything.
-    if !matches!(ended, Ok(Ended::AtOnce)) {
-        telemetry.close().await;
-    }
-    Ok(match ended? {
-        Ended::Drained => DONE,
-        Ended::AtOnce => FAILED,
-    })
+    telemetry.close().await;
+    ended
 }

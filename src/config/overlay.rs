@@ -20,7 +20,8 @@ struct Variable {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Overlay(Vec<Variable>);
 
-/// The key that cannot be read, if it is one, and why.
+/// The key that cannot be read, if it is one, and why, without any text that
+/// stands there: it may hold a password.
 pub(super) type Unreadable = (Option<String>, String);
 
 impl Overlay {
@@ -32,7 +33,14 @@ impl Overlay {
             let value = value.to_string_lossy().into_owned();
             Some(Variable { name, key, value })
         });
-        Self(own.collect())
+        Self::of(own)
+    }
+
+    /// A table before the keys in it, whatever order the system has.
+    fn of(variables: impl Iterator<Item = Variable>) -> Self {
+        let mut all: Vec<Variable> = variables.collect();
+        all.sort_by(|a, b| (&a.key, &a.name).cmp(&(&b.key, &b.name)));
+        Self(all)
     }
 
     /// Names of the variables that set this key, something below it, or a key
@@ -59,7 +67,7 @@ impl Overlay {
     /// The first key that cannot be read, and why.
     pub(super) fn read<T: DeserializeOwned>(&self, mut table: Table) -> Result<T, Unreadable> {
         for variable in &self.0 {
-            lay(&mut table, &variable.key, &variable.value)?;
+            lay(&mut table, variable)?;
         }
         loop {
             let value = Value::Table(table.clone());
@@ -68,12 +76,17 @@ impl Overlay {
                 Err(error) => error,
             };
             let path = error.path().to_string();
+            let error = error.into_inner();
+            let message = error.message();
             let ours = self.0.iter().any(|variable| variable.key == path);
-            if ours && retype(&mut table, &path) {
+            // Of any other error, as that of an unknown word, a number in the
+            // text's place would only make a worse one.
+            let typed = ours && message.starts_with("invalid type: string");
+            if typed && retype(&mut table, &path) {
                 continue;
             }
             let key = (path != ".").then_some(path);
-            return Err((key, error.into_inner().message().to_owned()));
+            return Err((key, unquoted(message)));
         }
     }
 }
@@ -85,24 +98,52 @@ fn key(name: &str) -> Option<String> {
     ours.then(|| rest.to_ascii_lowercase().replace(SEPARATOR, "."))
 }
 
-fn lay(table: &mut Table, key: &str, value: &str) -> Result<(), Unreadable> {
+fn lay(table: &mut Table, variable: &Variable) -> Result<(), Unreadable> {
+    let Variable { name, key, value } = variable;
     if key.split('.').next() == Some("apps") {
         let problem = "keys of [apps] cannot be set by the environment; write it into the file";
-        return Err((Some(key.to_owned()), problem.to_owned()));
+        return Err((Some(key.clone()), problem.to_owned()));
     }
-    let (mut place, mut last) = (table, key);
+    let (mut place, mut last) = (table, key.as_str());
     while let Some((first, rest)) = last.split_once('.') {
         let inner = place
             .entry(first)
             .or_insert_with(|| Value::Table(Table::new()));
         let Value::Table(inner) = inner else {
-            let problem = "is not a table in the file; mend it there".to_owned();
-            return Err((Some(first.to_owned()), problem));
+            let above = key.strip_suffix(rest).unwrap_or(key).trim_end_matches('.');
+            let problem = format!(
+                "is not a table, so that {name} can set nothing in it; unset that variable, or \
+                 make it a table"
+            );
+            return Err((Some(above.to_owned()), problem));
         };
         (place, last) = (inner, rest);
     }
-    place.insert(last.to_owned(), Value::String(value.to_owned()));
+    place.insert(last.to_owned(), Value::String(value.clone()));
     Ok(())
+}
+
+/// The library's words without the text that they quote. A word that is none of
+/// those to choose from is kept, unless it looks like an address.
+fn unquoted(message: &str) -> String {
+    const TEXT: &str = "a text";
+    const UNKNOWN: &str = "unknown variant ";
+    let cut = |start: usize, end: Option<usize>| {
+        let rest = end.map_or("", |end| &message[end..]);
+        format!("{}{TEXT}{rest}", &message[..start])
+    };
+    // The last end: the text may hold one itself.
+    if let Some(start) = message.find("string \"") {
+        return cut(start, message.rfind("\", expected ").map(|end| end + 1));
+    }
+    if message.starts_with(UNKNOWN) {
+        let end = message.rfind("`, expected ").map(|end| end + 1);
+        let word = &message[UNKNOWN.len()..end.unwrap_or(message.len())];
+        if word.contains(['@', ':', '/']) {
+            return cut(UNKNOWN.len(), end);
+        }
+    }
+    message.to_owned()
 }
 
 /// Makes a number or a truth value of a text that stands where none is wanted.
@@ -118,7 +159,8 @@ fn retype(table: &mut Table, path: &str) -> bool {
     let Some(text) = place.as_str().map(str::trim) else {
         return false;
     };
-    let typed = (text.parse().map(Value::Boolean).ok())
+    let truth = text.to_ascii_lowercase().parse();
+    let typed = (truth.map(Value::Boolean).ok())
         .or_else(|| text.parse().map(Value::Integer).ok())
         .or_else(|| text.parse().map(Value::Float).ok());
     typed.map(|typed| *place = typed).is_some()
@@ -137,6 +179,15 @@ mod tests {
         count: u16,
         share: f64,
         on: bool,
+        word: Word,
+    }
+
+    #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Word {
+        #[default]
+        One,
+        Two,
     }
 
     #[derive(Debug, Default, Deserialize)]
@@ -153,7 +204,7 @@ mod tests {
                 value: (*value).to_owned(),
             })
         });
-        let overlay = Overlay(own.collect());
+        let overlay = Overlay::of(own);
         let whole: Whole = overlay.read(toml::from_str(text).unwrap())?;
         Ok(whole.part)
     }
@@ -173,6 +224,11 @@ mod tests {
         assert!((part.share - 1.0).abs() < f64::EPSILON);
         // A text stays as it was written.
         assert_eq!(part.name, "007");
+        for text in ["True", "TRUE"] {
+            assert!(with(&[("RINGPUSH__PART__ON", text)], "").unwrap().on);
+        }
+        let part = with(&[("RINGPUSH__PART__WORD", "two")], "").unwrap();
+        assert_eq!(part.word, Word::Two);
         for text in ["true", "1e3", "1.50", ""] {
             let part = with(&[("ringpush__part__name", text)], "").unwrap();
             assert_eq!(part.name, text);
@@ -182,10 +238,23 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_named() {
         for (name, value, key, words) in [
-            ("RINGPUSH__PART__COUNT", "many", "part.count", "string"),
+            ("RINGPUSH__PART__COUNT", "many", "part.count", "a text"),
             ("RINGPUSH__PART__COUNT", "65536", "part.count", "65536"),
             ("RINGPUSH__PART__COUNT", "1.5", "part.count", "1.5"),
             ("RINGPUSH__PART__ON", "maybe", "part.on", "boolean"),
+            ("RINGPUSH__PART__ON", "1", "part.on", "a boolean"),
+            (
+                "RINGPUSH__PART__WORD",
+                "0",
+                "part.word",
+                "variant `0`, expe",
+            ),
+            (
+                "RINGPUSH__PART__WORD",
+                "true",
+                "part.word",
+                "`one` or `two`",
+            ),
             ("RINGPUSH__PART__NOPE", "1", "part.nope", "unknown field"),
             ("RINGPUSH__NOPE", "1", "nope", "unknown field"),
             ("RINGPUSH__APPS__X__PROFILE", "p", "apps.x.profile", "file"),
@@ -193,6 +262,38 @@ mod tests {
             let (found, problem) = with(&[(name, value)], "").unwrap_err();
             assert_eq!(found.as_deref(), Some(key));
             assert!(problem.contains(words), "{problem}");
+        }
+    }
+
+    #[test]
+    fn no_text_is_quoted() {
+        let url = "amqp://u:hunter2@h/%2f\", expected x";
+        for (name, file) in [
+            ("RINGPUSH__PART", "part = "),
+            ("RINGPUSH__PART__COUNT", "[part]\ncount = "),
+            ("RINGPUSH__PART__ON", "[part]\non = "),
+            ("RINGPUSH__PART__WORD", "[part]\nword = "),
+        ] {
+            let file = format!("{file}{}", Value::from(url));
+            let errors = [with(&[(name, url)], ""), with(&[], &file)];
+            for error in errors {
+                let (_, problem) = error.unwrap_err();
+                assert!(!problem.contains("amqp"), "{problem}");
+                let (start, end) = problem.split_once("a text, expected ").unwrap();
+                assert!(!start.is_empty() && !end.contains("expected"), "{problem}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_variable_for_a_key_in_what_is_no_table_is_named_with_the_whole_key() {
+        let deep = ("RINGPUSH__PART__NAME__X", "y");
+        let both = [deep, ("RINGPUSH__PART__NAME", "hunter2")];
+        for error in [with(&both, ""), with(&[deep], "[part]\nname = \"hunter2\"")] {
+            let (key, problem) = error.unwrap_err();
+            assert_eq!(key.as_deref(), Some("part.name"));
+            assert!(problem.contains(deep.0), "{problem}");
+            assert!(!problem.contains("hunter2"), "{problem}");
         }
     }
 

@@ -416,7 +416,26 @@ async fn a_ca_in_the_environment_is_trusted_beside_the_systems() {
     let (before, _) = trusted(&[]).await;
     let (with_file, _) = trusted(&[("SSL_CERT_FILE", ca.to_str().unwrap())]).await;
     assert_eq!(with_file, before + 1);
+    let (with_nothing, _) = trusted(&[("SSL_CERT_FILE", "")]).await;
+    assert_eq!(with_nothing, before);
     let (none, text) = trusted(&[("SSL_CERT_FILE", config.to_str().unwrap())]).await;
     assert_eq!(none, 0, "{text}");
     assert!(text.contains("SSL_CERT_FILE names"), "{text}");
+}
+
+/// Token requests trust the system's roots also where a `ca_file` takes their
+/// place for everything else.
+#[tokio::test]
+async fn a_useless_file_of_the_environment_is_named_though_there_is_a_ca_file() {
+    let rig = Rig::start().await;
+    let config = rig.path("ringpush.toml");
+    let useless = [("SSL_CERT_FILE", config.to_str().unwrap())];
+    let check = ["check", "--offline", "--config", config.to_str().unwrap()];
+    let ran = run_with(&check, &useless).await;
+    assert!(ran.out.contains("SSL_CERT_FILE names"), "{}", ran.out);
+    assert_eq!(ran.code, 1);
+    let run = ["run", "--stdin", "--config", config.to_str().unwrap()];
+    let ran = run_with(&run, &useless).await;
+    assert!(ran.err.contains("SSL_CERT_FILE names"), "{}", ran.err);
+    assert_eq!(ran.code, 2);
 }

@@ -3,7 +3,7 @@
 use super::collector::Collector;
 use super::support::events::{ios, ios_token, ring};
 use super::support::stage::Offline;
-use super::support::worker::Worker;
+use super::support::worker::{PATIENCE, Worker};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 
@@ -46,6 +46,32 @@ async fn the_last_spans_are_sent_before_it_ends() {
         Some("calls-eu")
     );
     assert_eq!(collector.header("x-tenant").as_deref(), Some("one"));
+}
+
+/// A collector takes the last spans and says nothing: the first signal waits
+/// for it a moment, the second does not, as the exit status tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_waits_for_no_collector() {
+    let offline = Offline::new().await;
+    let mute = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", mute.local_addr().unwrap());
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        // Nothing is sent before the end.
+        ("OTEL_BSP_SCHEDULE_DELAY", "60000"),
+    ];
+    let mut worker = worker(&offline, &variables);
+    let mut input = worker.input.take().unwrap();
+    let line = format!("{}\n", ring(&[ios("phone", &ios_token())]));
+    input.write_all(line.as_bytes()).await.unwrap();
+    while worker.output.text().is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    worker.signal("TERM");
+    let taken = tokio::time::timeout(PATIENCE, mute.accept()).await;
+    let _held = taken.expect("the last spans are sent").unwrap();
+    assert_eq!(worker.stop().await, 1);
+    drop(input);
 }
 
 #[tokio::test(flavor = "multi_thread")]

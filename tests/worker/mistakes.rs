@@ -73,6 +73,26 @@ async fn a_wrong_variable_is_named() {
         ),
         ("RINGPUSH__LOG__LEVEL", "loud", ["log.level", "`warn`"]),
         (
+            "RINGPUSH__APNS__EXPIRATION",
+            "0",
+            ["apns.expiration", "`deadline`"],
+        ),
+        (
+            "RINGPUSH__AMQP",
+            "amqp://u:hunter2@h/%2f",
+            ["amqp: invalid type: a text", "expected a table"],
+        ),
+        (
+            "RINGPUSH__AMQP__PREFETCH",
+            "amqp://u:hunter2@h/%2f",
+            ["amqp.prefetch", "65535"],
+        ),
+        (
+            "RINGPUSH__AMQP__CANCELS",
+            "amqp://u:hunter2@h/%2f",
+            ["amqp.cancels", "`stream`"],
+        ),
+        (
             "RINGPUSH__ADMIN__LISTEN",
             "9464",
             ["admin.listen", "127.0.0.1:9464"],
@@ -93,6 +113,7 @@ async fn a_wrong_variable_is_named() {
         for name in [config, names[0], names[1], &format!("set by {variable}")] {
             assert!(log.contains(name), "{name:?} is not in: {log}");
         }
+        assert!(!log.contains("hunter2"), "{log}");
     }
 }
 

@@ -91,6 +91,33 @@ async fn a_closed_output_ends_it() {
     drop(input);
 }
 
+/// Nor is it quiet about that if its input has ended as well.
+#[tokio::test]
+async fn a_closed_output_is_told_at_the_end_of_the_input_too() {
+    let site = Offline::new().await;
+    let file = site.folder.path().join("one.jsonl");
+    for line in ["{}".to_owned(), ring(&[ios("i", &ios_token())]).to_string()] {
+        std::fs::write(&file, line).unwrap();
+        let (reader, output) = std::io::pipe().unwrap();
+        drop(reader);
+        let child = tokio::process::Command::new(env!("CARGO_BIN_EXE_ringpush"))
+            .args(["run", "--stdin", "--config"])
+            .arg(&site.config)
+            .env_clear()
+            .stdin(std::fs::File::open(&file).unwrap())
+            .stdout(output)
+            .stderr(std::process::Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let ended = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
+        let ended = ended.expect("it ends").unwrap();
+        let error = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(1), "{error}");
+        assert!(error.contains("standard output (Broken pipe"), "{error}");
+    }
+}
+
 /// It is ready without a broker, and a signal ends it while its input is open.
 #[tokio::test]
 async fn it_is_ready_without_a_broker_and_ends_on_a_signal() {

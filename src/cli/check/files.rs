@@ -8,6 +8,7 @@ use crate::call::time::Timestamp;
 use crate::config::{AppSettings, Config};
 use crate::engine::deadline::wall_clock;
 use crate::providers::{apns, fcm, tls};
+use crate::trust;
 
 /// A certificate that is about to expire sooner is a warning.
 const SOON: i64 = 30;
@@ -192,6 +193,10 @@ pub(super) fn authorities(config: &Config) -> Vec<Proof> {
     if config.apps.values().any(|app| app.android.is_some()) {
         files.push(("fcm", config.fcm.ca_file.as_ref()));
     }
+    let environment = trust::check().err().map(|error| {
+        // It is trusted beside every `ca_file`, by token requests.
+        Proof::error("environment: trusted roots", &error.to_string(), "; ")
+    });
     let proofs = files.into_iter().map(|(table, file)| {
         let what = format!("{table}: trusted roots");
         match tls::roots_from(file.map(PathBuf::as_path)) {
@@ -205,5 +210,5 @@ pub(super) fn authorities(config: &Config) -> Vec<Proof> {
             Err(error) => Proof::error(what, &error.in_table(table), "; "),
         }
     });
-    proofs.collect()
+    environment.into_iter().chain(proofs).collect()
 }
