@@ -107,19 +107,16 @@ impl Telemetry {
             LogFormat::Text => layer.boxed(),
             LogFormat::Json => layer.json().flatten_event(true).boxed(),
         };
-        // `otlp` says these once, with their cause, and not as an error: no ring is lost.
-        let news = filter_fn(|metadata| {
-            !matches!(
-                metadata.name(),
-                "BatchSpanProcessor.ExportError"
-                    | "BatchSpanProcessor.Shutdown.Timeout"
-                    | "BatchSpanProcessor.Shutdown.Error"
-            )
-        });
-        tracing_subscriber::registry()
-            .with(layer.with_filter(filter.and(news)))
-            .with(export.as_ref().map(otlp::Export::layer))
-            .try_init()?;
+        let registry = tracing_subscriber::registry();
+        match &export {
+            // A second layer, or a filter that decides by more than level and
+            // target, costs on every ring.
+            None => registry.with(layer.with_filter(filter)).try_init()?,
+            Some(export) => registry
+                .with(layer.with_filter(filter.and(filter_fn(is_news))))
+                .with(export.layer())
+                .try_init()?,
+        }
         if let Some(collector) = wanted {
             otlp::announce(&collector.shown());
         }
@@ -142,6 +139,17 @@ impl Telemetry {
             tracing::error!(%error, "the log level could not be changed");
         }
     }
+}
+
+/// Not what the exporter repeats at every try: `otlp` says it once, with its
+/// cause, and not as an error, for no ring is lost.
+fn is_news(metadata: &tracing::Metadata<'_>) -> bool {
+    !matches!(
+        metadata.name(),
+        "BatchSpanProcessor.ExportError"
+            | "BatchSpanProcessor.Shutdown.Timeout"
+            | "BatchSpanProcessor.Shutdown.Error"
+    )
 }
 
 /// Whether what is written there is coloured: on a terminal, and unless
