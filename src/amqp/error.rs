@@ -20,7 +20,7 @@ pub enum AmqpError {
     /// Nobody answers, or not as a broker.
     #[error(
         "cannot reach RabbitMQ at {endpoint}: {reason}; start RabbitMQ, or mend host and port of amqp.url \
-         (5672; 5671 for amqps)"
+         (5672, or 5671 for amqps)"
     )]
     Unreachable {
         /// Host, port and virtual host.
