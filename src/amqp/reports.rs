@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use lapin::BasicProperties;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tracing::error;
 use uuid::Uuid;
 
 use crate::call::event::Platform;
-use crate::call::outcome::{Outcomes, Receipt, Report, TraceContext};
+use crate::call::outcome::{Outcomes, Report, TraceContext};
+use crate::call::receipt::{Receipt, Receipts};
 use crate::metrics::Metrics;
 
 use super::AmqpError;
@@ -36,13 +37,13 @@ const CROWDED: usize = 4 * WINDOW;
 struct Item {
     report: Report,
     id: Uuid,
-    safe: oneshot::Sender<()>,
+    receipt: Receipt,
 }
 
 impl Item {
     /// Whether nobody waits for it any more and it may be given up.
     fn is_forgotten(&self) -> bool {
-        self.safe.is_closed() && !self.report.is_essential()
+        self.receipt.is_given_up()
     }
 }
 
@@ -82,10 +83,8 @@ impl Reports {
     }
 
     /// Gives up what may be given up.
-    fn lose(&self, receipts: &mut Vec<Receipt>) {
-        let before = receipts.len();
-        receipts.retain(Receipt::is_essential);
-        let lost = u64::try_from(before - receipts.len()).unwrap_or(u64::MAX);
+    fn lose(&self, receipts: &Receipts) {
+        let lost = u64::try_from(receipts.give_up()).unwrap_or(u64::MAX);
         if lost == 0 {
             return;
         }
@@ -110,44 +109,30 @@ impl Reports {
 }
 
 impl Outcomes for Reports {
-    fn publish(&self, report: Report) -> Receipt {
-        let (safe, receipt) = Receipt::of(&report);
-        // If the queue is gone, so is the sender of the receipt, which says so.
+    fn publish(&self, report: Report, receipt: Receipt) {
+        // If the queue is gone, so is the receipt, which says so.
         let _ = self.sender.send(Item {
             report,
             id: Uuid::new_v4(),
-            safe,
+            receipt,
         });
-        receipt
     }
 
-    fn settle(&self, platform: Platform, mut receipts: Vec<Receipt>) -> BoxFuture<'_, bool> {
+    fn settle<'a>(&'a self, platform: Platform, receipts: &'a Receipts) -> BoxFuture<'a, bool> {
         Box::pin(async move {
-            if receipts.is_empty() {
+            if receipts.all_safe() {
                 return true;
             }
-            let essential = receipts.iter().any(Receipt::is_essential);
-            let mut ticket = self.line(platform).join(essential);
+            let mut ticket = self.line(platform).join(receipts.has_essential());
             tokio::select! {
                 biased;
-                all = wait(&mut receipts) => return all,
+                all = receipts.wait() => return all,
                 () = ticket.give_up() => {}
             }
-            self.lose(&mut receipts);
-            wait(&mut receipts).await
+            self.lose(receipts);
+            receipts.wait().await
         })
     }
-}
-
-/// Waits for all; a receipt that is safe is taken off the list.
-async fn wait(receipts: &mut Vec<Receipt>) -> bool {
-    while let Some(receipt) = receipts.last_mut() {
-        if !receipt.wait().await {
-            return false;
-        }
-        receipts.pop();
-    }
-    true
 }
 
 /// The reports not yet confirmed. Bounded by the prefetch: there are only as
@@ -244,8 +229,7 @@ impl ReportQueue {
         let item = self.published.remove(&seq)?;
         let returned = match fate {
             Fate::Confirmed => {
-                // Nobody may be waiting any more.
-                let _ = item.safe.send(());
+                item.receipt.safe();
                 return None;
             }
             Fate::Refused => None,

@@ -5,11 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use serde_json::json;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
@@ -17,8 +15,9 @@ use tokio_util::task::TaskTracker;
 use super::App;
 use super::broker::{Admin, GOODBYE, listen, until_stopped};
 use crate::amqp::AmqpError;
-use crate::call::event::{MAX_BODY, PartNumber, Platform};
-use crate::call::outcome::{Outcomes, Receipt, Report};
+use crate::call::event::{MAX_BODY, PartNumber};
+use crate::call::outcome::{Outcomes, Report};
+use crate::call::receipt::Receipt;
 use crate::config::Config;
 use crate::engine::delivery::{Delivery, Source, Verdict};
 use crate::engine::dispatch::handle_whole;
@@ -36,7 +35,7 @@ type Writer = JoinHandle<std::io::Result<()>>;
 #[derive(Debug)]
 pub enum Line {
     /// A report, and whom to tell that it is written.
-    Report(Report, oneshot::Sender<()>),
+    Report(Report, Receipt),
     /// A line of the input that could not be understood.
     Dead {
         /// From 1.
@@ -61,22 +60,9 @@ impl LineOutcomes {
 }
 
 impl Outcomes for LineOutcomes {
-    fn publish(&self, report: Report) -> Receipt {
-        let (safe, receipt) = Receipt::of(&report);
+    fn publish(&self, report: Report, receipt: Receipt) {
         // If nobody writes any more the receipt says so.
-        let _ = self.0.send(Line::Report(report, safe));
-        receipt
-    }
-
-    fn settle(&self, _: Platform, receipts: Vec<Receipt>) -> BoxFuture<'_, bool> {
-        async move {
-            let mut all = true;
-            for mut receipt in receipts {
-                all &= receipt.wait().await;
-            }
-            all
-        }
-        .boxed()
+        let _ = self.0.send(Line::Report(report, receipt));
     }
 }
 
@@ -249,8 +235,8 @@ async fn write_lines(
     mut output: impl AsyncWrite + Unpin,
 ) -> std::io::Result<()> {
     while let Some(line) = lines.recv().await {
-        let (mut text, safe) = match line {
-            Line::Report(report, safe) => (report.to_json()?, Some(safe)),
+        let (mut text, receipt) = match line {
+            Line::Report(report, receipt) => (report.to_json()?, Some(receipt)),
             Line::Dead { line, error } => {
                 let dead = json!({"v": 1, "type": "dead", "line": line, "error": error});
                 (dead.to_string().into_bytes(), None)
@@ -261,9 +247,8 @@ async fn write_lines(
         if lines.is_empty() {
             output.flush().await?;
         }
-        if let Some(safe) = safe {
-            // Whoever waited may have gone.
-            let _ = safe.send(());
+        if let Some(receipt) = receipt {
+            receipt.safe();
         }
     }
     output.flush().await

@@ -7,6 +7,7 @@ pub mod outcome;
 pub mod payload;
 pub mod preview;
 pub mod push;
+pub mod receipt;
 pub mod secret;
 pub mod time;
 pub mod trace;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use serde::Serialize;
-use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::event::{Callee, Environment, EventKind, Platform};
+use super::receipt::{Receipt, Receipts};
 use super::secret::Secret;
 use super::time::Timestamp;
 use super::trace::parse_traceparent;
@@ -251,48 +251,17 @@ impl Report {
     }
 }
 
-/// Resolves when a report is safe. Dropping it gives the report up, unless it
-/// is essential.
-#[derive(Debug)]
-pub struct Receipt {
-    safe: oneshot::Receiver<()>,
-    essential: bool,
-}
-
-impl Receipt {
-    /// A receipt and the sender that makes it resolve.
-    #[must_use]
-    pub fn of(report: &Report) -> (oneshot::Sender<()>, Self) {
-        let (sender, safe) = oneshot::channel();
-        (
-            sender,
-            Self {
-                safe,
-                essential: report.is_essential(),
-            },
-        )
-    }
-
-    /// Whether the report may not be given up.
-    #[must_use]
-    pub const fn is_essential(&self) -> bool {
-        self.essential
-    }
-
-    /// Waits until the report is safe. `false` if whoever was to publish it
-    /// is gone, so that it never will be.
-    pub async fn wait(&mut self) -> bool {
-        (&mut self.safe).await.is_ok()
-    }
-}
-
 /// Where reports go.
 pub trait Outcomes: Send + Sync + 'static {
-    /// Takes a report; never waits.
-    fn publish(&self, report: Report) -> Receipt;
+    /// Takes a report; never waits. Its receipt is told when it is safe.
+    fn publish(&self, report: Report, receipt: Receipt);
 
     /// Waits until all reports of one message are safe or may be given up,
     /// so that the message can be acknowledged. `false` if that will not
     /// happen any more (shutting down): the message must not be acknowledged.
-    fn settle(&self, platform: Platform, receipts: Vec<Receipt>) -> BoxFuture<'_, bool>;
+    /// `platform` says whose rings wait behind it.
+    fn settle<'a>(&'a self, platform: Platform, receipts: &'a Receipts) -> BoxFuture<'a, bool> {
+        let _ = platform;
+        Box::pin(receipts.wait())
+    }
 }

@@ -12,7 +12,7 @@ use super::routes::{Direction, NoRoute};
 use super::taken::Taken;
 use super::verdict::Finding;
 use crate::call::event::{Action, Data, Device, Event, Platform};
-use crate::call::outcome::{PushResult, TraceContext};
+use crate::call::outcome::PushResult;
 use crate::call::payload::CancelMode;
 use crate::call::push::PushKind;
 
@@ -63,22 +63,15 @@ impl Dispatcher {
                 direction.is_ok_and(|direction| direction.cancel == CancelMode::Voip)
             })
             .map(|device| self.cancel(taken, device));
-        let mut receipts = Vec::new();
-        for done in join_all(own).await {
-            if let Done::Final(_, more) = done {
-                receipts.extend(more);
-            }
-        }
-        self.reports.settle(Platform::Unknown, receipts).await;
+        join_all(own).await;
+        self.reports
+            .settle(Platform::Unknown, &taken.receipts)
+            .await;
     }
 
-    /// Pushes a cancel to one of the devices that it lists.
-    pub(super) async fn push_cancel(
-        &self,
-        cancel: &Arc<Event>,
-        device: &str,
-        trace: &Arc<TraceContext>,
-    ) -> Done {
+    /// Pushes a cancel to one of the devices that it lists, for a ring of this
+    /// worker, whose message answers for its reports.
+    pub(super) async fn push_cancel(&self, cancel: &Arc<Event>, device: &str, ring: &Taken) {
         let listed = cancel
             .devices()
             .iter()
@@ -86,12 +79,11 @@ impl Dispatcher {
                 Ok(listed) if &*listed.id == device => Some(listed),
                 Ok(_) | Err(_) => None,
             });
-        match listed {
-            Some(listed) => {
-                let taken = Taken::now(Arc::clone(cancel), Arc::clone(trace), self.ring.max_ttl);
-                Box::pin(self.cancel(&taken, listed)).await
-            }
-            None => Done::Nothing,
+        if let Some(listed) = listed {
+            let trace = Arc::clone(&ring.trace);
+            let mut taken = Taken::now(Arc::clone(cancel), trace, self.ring.max_ttl);
+            taken.receipts = ring.receipts.clone();
+            Box::pin(self.cancel(&taken, listed)).await;
         }
     }
 
@@ -120,8 +112,8 @@ impl Dispatcher {
                     let finding =
                         Finding::new(PushResult::Rejected, reason).explained(Some(detail));
                     let trail = self.history.open(taken.subject(device, None));
-                    let receipts = self.report(taken, device, None, finding, (0, &trail));
-                    return (PushResult::Rejected, receipts);
+                    self.report(taken, device, None, finding, (0, &trail));
+                    return PushResult::Rejected;
                 }
             };
             let parcel = Parcel {
@@ -129,8 +121,7 @@ impl Dispatcher {
                 token,
                 call: None,
             };
-            let (result, _, receipts) = self.deliver(taken, device, id, &parcel).await;
-            (result, receipts)
+            self.deliver(taken, device, id, &parcel).await.0
         })
         .await
     }

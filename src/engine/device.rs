@@ -14,7 +14,7 @@ use super::taken::Taken;
 use super::verdict::{Finding, TokenFacts, judge};
 use crate::call::event::{Device, Event};
 use crate::call::ids::push_id;
-use crate::call::outcome::{PushResult, Receipt, ReportBody, TokenEvent};
+use crate::call::outcome::{PushResult, ReportBody, TokenEvent};
 use crate::call::payload::CancelMode;
 use crate::call::push::PushKind;
 use crate::metrics::TokenLabels;
@@ -23,8 +23,8 @@ use crate::spans;
 /// What came of one device.
 #[derive(Debug)]
 pub enum Done {
-    /// It is final, and these reports say so.
-    Final(PushResult, Vec<Receipt>),
+    /// It is final and reported.
+    Final(PushResult),
     /// It is or was made final by another message.
     Elsewhere(PushResult),
     /// There was nothing to send and nothing to report.
@@ -46,7 +46,7 @@ impl Dispatcher {
                 token: &device.token,
                 call: Some(&call),
             };
-            let (result, unclear, mut receipts) = self.deliver(taken, device, id, &parcel).await;
+            let (result, unclear) = self.deliver(taken, device, id, &parcel).await;
             let state = match result {
                 PushResult::Accepted => RingState::Accepted,
                 PushResult::DeadToken
@@ -67,12 +67,10 @@ impl Dispatcher {
             // way: nobody else knows, so the cancel is pushed from here.
             if state != RingState::NotSent
                 && let Some(cancel) = call.cancel_to_push(&device.id, event.sent_at)
-                && let Done::Final(_, more) =
-                    self.push_cancel(&cancel, &device.id, &taken.trace).await
             {
-                receipts.extend(more);
+                self.push_cancel(&cancel, &device.id, taken).await;
             }
-            (result, receipts)
+            result
         })
         .await
     }
@@ -88,7 +86,7 @@ impl Dispatcher {
         &self,
         taken: &Taken,
         device: &Device,
-        work: impl AsyncFnOnce(Uuid) -> (PushResult, Vec<Receipt>),
+        work: impl AsyncFnOnce(Uuid) -> PushResult,
     ) -> Done {
         let id = push_id(taken.event.event_id, &device.id);
         let flight = match self.under_way.enter(&id) {
@@ -105,10 +103,10 @@ impl Dispatcher {
             return Done::Elsewhere(result);
         }
         let span = spans::push(&device.app, device.platform.name(), &device.id, id);
-        let (result, receipts) = work(id).instrument(span).await;
+        let result = work(id).instrument(span).await;
         self.finished.insert(id, result);
         flight.land(result);
-        Done::Final(result, receipts)
+        Done::Final(result)
     }
 
     /// Sends a push over its route and reports how that ended. The second
@@ -119,18 +117,16 @@ impl Dispatcher {
         device: &Device,
         id: Uuid,
         parcel: &Parcel<'_>,
-    ) -> (PushResult, bool, Vec<Receipt>) {
+    ) -> (PushResult, bool) {
         let trail = self.history.open(taken.subject(device, Some(parcel.token)));
         let direction = match self.routes().find(taken.event.profile.as_ref(), device) {
             Ok(direction) => direction,
             Err(none) => {
                 let finding = Finding::new(PushResult::Rejected, none.reason)
                     .explained(Some(none.detail.to_owned()));
-                return (
-                    finding.result,
-                    false,
-                    self.report(taken, device, None, finding, (0, &trail)),
-                );
+                let result = finding.result;
+                self.report(taken, device, None, finding, (0, &trail));
+                return (result, false);
             }
         };
         let trip = self
@@ -171,8 +167,10 @@ impl Dispatcher {
         });
         let result = finding.result;
         let course = (ending.attempts, &trail);
-        let mut receipts = self.report(taken, device, environment, finding, course);
-        receipts.extend(token.map(|body| self.publish(taken, body)));
-        (result, ending.unclear, receipts)
+        self.report(taken, device, environment, finding, course);
+        if let Some(body) = token {
+            self.publish(taken, body);
+        }
+        (result, ending.unclear)
     }
 }

@@ -13,7 +13,7 @@ use super::dispatch::Dispatcher;
 use super::flights::Entered;
 use super::taken::Taken;
 use crate::call::event::{Event, EventKind, MAX_PART, PartNumber, Platform, split};
-use crate::call::outcome::{PushResult, Receipt, ReportBody, Unreachable};
+use crate::call::outcome::{PushResult, ReportBody, Unreachable};
 
 impl Dispatcher {
     /// A message that comes twice while the first is under way joins it.
@@ -52,7 +52,10 @@ impl Dispatcher {
     async fn settle(&self, taken: &Taken, delivery: &Delivery) -> bool {
         let done = join_all(taken.event.devices().iter().map(async |entry| {
             match (&entry.device, taken.event.kind()) {
-                (Err(bad), _) => Done::Final(PushResult::Rejected, self.reject(taken, bad)),
+                (Err(bad), _) => {
+                    self.reject(taken, bad);
+                    Done::Final(PushResult::Rejected)
+                }
                 (Ok(device), EventKind::Ring) => self.ring(taken, device).await,
                 (Ok(device), EventKind::Cancel) => self.cancel(taken, device).await,
             }
@@ -62,15 +65,13 @@ impl Dispatcher {
             Source::Platform(platform) => platform,
             Source::Calls => Platform::Unknown,
         };
-        let mut receipts = Vec::new();
         let mut results = BTreeMap::<PushResult, u32>::new();
         let (mut own, mut unfinished) = (false, false);
         for done in done {
             match done {
-                Done::Final(result, more) => {
+                Done::Final(result) => {
                     own = true;
                     *results.entry(result).or_default() += 1;
-                    receipts.extend(more);
                 }
                 Done::Elsewhere(result) => *results.entry(result).or_default() += 1,
                 Done::Nothing => {}
@@ -78,9 +79,9 @@ impl Dispatcher {
             }
         }
         if own && !unfinished && taken.event.kind() == EventKind::Ring {
-            receipts.extend(self.unreachable(taken, results, platform, delivery.part));
+            self.unreachable(taken, results, platform, delivery.part);
         }
-        self.reports.settle(platform, receipts).await && !unfinished
+        self.reports.settle(platform, &taken.receipts).await && !unfinished
     }
 
     fn unreachable(
@@ -89,12 +90,12 @@ impl Dispatcher {
         results: BTreeMap<PushResult, u32>,
         platform: Platform,
         number: PartNumber,
-    ) -> Option<Receipt> {
+    ) {
         if results.contains_key(&PushResult::Accepted) {
-            return None;
+            return;
         }
         let event = &taken.event;
-        Some(self.publish(
+        self.publish(
             taken,
             ReportBody::Unreachable(Unreachable {
                 event_id: event.event_id,
@@ -106,7 +107,7 @@ impl Dispatcher {
                 part: number.part,
                 parts: number.parts,
             }),
-        ))
+        );
     }
 
     /// Cuts a message up; devices that are in no part are reported here.
@@ -129,8 +130,12 @@ impl Dispatcher {
             // Delivered again: what is bad has been reported.
             return Verdict::Split(parts);
         }
-        let receipts: Vec<Receipt> = bad.flat_map(|bad| self.reject(taken, bad)).collect();
-        if self.reports.settle(Platform::Unknown, receipts).await {
+        bad.for_each(|bad| self.reject(taken, bad));
+        if self
+            .reports
+            .settle(Platform::Unknown, &taken.receipts)
+            .await
+        {
             self.settled.insert(key, ());
             Verdict::Split(parts)
         } else {

@@ -8,13 +8,13 @@ use super::history::{Subject, Trail};
 use super::taken::Taken;
 use super::verdict::Finding;
 use crate::call::event::{BadDevice, Device, Environment, EventKind, Platform};
-use crate::call::outcome::{PushOutcome, PushResult, Receipt, Report, ReportBody};
+use crate::call::outcome::{PushOutcome, PushResult, Report, ReportBody};
 use crate::metrics::{PushLabels, observe};
 use crate::spans;
 
 impl Dispatcher {
     /// Reports a device that cannot be pushed to.
-    pub(super) fn reject(&self, taken: &Taken, bad: &BadDevice) -> Vec<Receipt> {
+    pub(super) fn reject(&self, taken: &Taken, bad: &BadDevice) {
         let finding =
             Finding::new(PushResult::Rejected, bad.reason).explained(Some(bad.error.to_string()));
         let outcome = PushOutcome {
@@ -29,7 +29,7 @@ impl Dispatcher {
             platform: bad.platform,
             ..taken.subject_of_event()
         });
-        self.publish_outcome(taken, outcome, &trail)
+        self.publish_outcome(taken, outcome, &trail);
     }
 
     pub(super) fn report(
@@ -39,23 +39,18 @@ impl Dispatcher {
         environment: Option<Environment>,
         finding: Finding,
         (attempts, trail): (u32, &Trail<'_>),
-    ) -> Vec<Receipt> {
+    ) {
         let outcome = PushOutcome {
             device_id: Some(Arc::clone(&device.id)),
             app: Some(Arc::clone(&device.app)),
             platform: device.platform,
             ..outcome(taken, environment, finding, attempts)
         };
-        self.publish_outcome(taken, outcome, trail)
+        self.publish_outcome(taken, outcome, trail);
     }
 
     /// Counts, logs, remembers and publishes an outcome.
-    fn publish_outcome(
-        &self,
-        taken: &Taken,
-        outcome: PushOutcome,
-        trail: &Trail<'_>,
-    ) -> Vec<Receipt> {
+    fn publish_outcome(&self, taken: &Taken, outcome: PushOutcome, trail: &Trail<'_>) {
         let platform = outcome.platform.name();
         let known = outcome
             .app
@@ -86,15 +81,17 @@ impl Dispatcher {
         );
         log(&outcome, trail.trace_id());
         trail.end(&outcome);
-        vec![self.publish(taken, ReportBody::Push(outcome))]
+        self.publish(taken, ReportBody::Push(outcome));
     }
 
-    pub(super) fn publish(&self, taken: &Taken, body: ReportBody) -> Receipt {
-        self.reports.publish(Report {
+    pub(super) fn publish(&self, taken: &Taken, body: ReportBody) {
+        let report = Report {
             body,
             call_id: Arc::clone(&taken.event.call_id),
             trace: Arc::clone(&taken.trace),
-        })
+        };
+        let receipt = taken.receipts.expect(report.is_essential());
+        self.reports.publish(report, receipt);
     }
 }
 

@@ -7,6 +7,7 @@ use super::deadline::{Deadline, wall_clock};
 use super::history::Subject;
 use crate::call::event::{Device, Event, Platform};
 use crate::call::outcome::TraceContext;
+use crate::call::receipt::Receipts;
 use crate::call::secret::Secret;
 use crate::call::time::Timestamp;
 
@@ -23,6 +24,8 @@ pub struct Taken {
     pub instant: Instant,
     /// The trace that it belongs to.
     pub trace: Arc<TraceContext>,
+    /// The reports of its message.
+    pub receipts: Receipts,
 }
 
 impl Taken {
@@ -44,6 +47,7 @@ impl Taken {
             at,
             instant: Instant::now(),
             trace,
+            receipts: Receipts::default(),
         }
     }
 

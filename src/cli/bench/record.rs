@@ -13,7 +13,8 @@ use hdrhistogram::{CreationError, Histogram};
 use super::rings::due;
 use super::series::Series;
 use crate::call::event::Platform;
-use crate::call::outcome::{Outcomes, PushOutcome, PushResult, Receipt, Report, ReportBody};
+use crate::call::outcome::{Outcomes, PushOutcome, PushResult, Report, ReportBody};
+use crate::call::receipt::Receipt;
 use crate::engine::history::{History, Stage, Wanted};
 
 /// Three significant digits, as everybody who compares such numbers has them.
@@ -261,20 +262,13 @@ impl Recorder {
 }
 
 impl Outcomes for Recorder {
-    fn publish(&self, report: Report) -> Receipt {
-        let (safe, receipt) = Receipt::of(&report);
+    fn publish(&self, report: Report, receipt: Receipt) {
         match report.body {
             ReportBody::Push(outcome) => self.ended(outcome),
             ReportBody::Token(_) | ReportBody::Unreachable(_) => {}
         }
         // Counted is as safe as it gets here.
-        let _ = safe.send(());
-        receipt
-    }
-
-    fn settle(&self, _: Platform, receipts: Vec<Receipt>) -> BoxFuture<'_, bool> {
-        mem::drop(receipts);
-        std::future::ready(true).boxed()
+        receipt.safe();
     }
 }
 
