@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::trace::PushTrace;
 use crate::call::event::Platform;
+use crate::engine::history::Counts;
 use crate::engine::history::Latency;
-use crate::engine::meter::Counts;
 
 /// Width of every picture in its own units; the page stretches it.
 const WIDTH: f64 = 1000.0;

@@ -15,7 +15,7 @@ use crate::call::payload::Profiles;
 use crate::call::push::PushClient;
 use crate::config::{AppSettings, Config, ConfigError};
 use crate::engine::lane::Lane;
-use crate::engine::routes::{App, IosRoutes, Route, Routes};
+use crate::engine::routes::{App, IosLanes, Routes};
 use crate::engine::tokens::Brake;
 use crate::metrics::{LaneLabels, Metrics};
 use crate::providers::{apns, fcm, tls};
@@ -91,7 +91,7 @@ impl Workshop {
         app: &AppSettings,
         before: Option<&Lanes>,
         lanes: &mut Lanes,
-    ) -> Result<Option<Arc<IosRoutes>>, ConfigError> {
+    ) -> Result<Option<Arc<IosLanes>>, ConfigError> {
         let Some(ios) = &app.ios else { return Ok(None) };
         let table = || format!("apps.\"{name}\".ios");
         let credentials =
@@ -111,17 +111,17 @@ impl Workshop {
             || self.build_ios(config, name, ios, &credentials, fingerprint),
             Ok,
         )?;
-        let [production, sandbox] = &built.routes[..] else {
+        let [production, sandbox] = &built.lanes[..] else {
             return Ok(None);
         };
-        let routes = IosRoutes {
+        let ios = IosLanes {
             environment: ios.environment.into(),
             cancel: ios.cancel,
             production: Arc::clone(production),
             sandbox: Arc::clone(sandbox),
         };
         lanes.insert(key, built);
-        Ok(Some(Arc::new(routes)))
+        Ok(Some(Arc::new(ios)))
     }
 
     fn build_ios(
@@ -135,7 +135,7 @@ impl Workshop {
         let mut built = Built {
             fingerprint,
             clients: Vec::new(),
-            routes: Vec::new(),
+            lanes: Vec::new(),
             expires: credentials.expires(),
         };
         for environment in [Environment::Production, Environment::Sandbox] {
@@ -158,7 +158,7 @@ impl Workshop {
                     watch,
                 ),
             };
-            built.routes.push(self.route(config, labels, push, budget));
+            built.lanes.push(self.lane(config, labels, push, budget));
             built.clients.push(Client::Apns(client));
         }
         Ok(built)
@@ -193,7 +193,7 @@ impl Workshop {
         app: &AppSettings,
         before: Option<&Lanes>,
         lanes: &mut Lanes,
-    ) -> Result<Option<Arc<Route>>, ConfigError> {
+    ) -> Result<Option<Arc<Lane>>, ConfigError> {
         let Some(android) = &app.android else {
             return Ok(None);
         };
@@ -208,9 +208,9 @@ impl Workshop {
             || self.build_android(config, name, &account, fingerprint),
             Ok,
         )?;
-        let route = built.routes.first().cloned();
+        let lane = built.lanes.first().cloned();
         lanes.insert(key, built);
-        Ok(route)
+        Ok(lane)
     }
 
     fn build_android(
@@ -237,26 +237,27 @@ impl Workshop {
         };
         Ok(Built {
             fingerprint,
-            routes: vec![self.route(config, labels, push, budget)],
+            lanes: vec![self.lane(config, labels, push, budget)],
             clients: vec![Client::Fcm(client)],
             expires: None,
         })
     }
 
-    fn route(
+    fn lane(
         &self,
         config: &Config,
         labels: LaneLabels,
         client: Arc<dyn PushClient>,
         budget: Arc<Semaphore>,
-    ) -> Arc<Route> {
+    ) -> Arc<Lane> {
         let mut brakes = self.brakes.lock().unwrap_or_else(PoisonError::into_inner);
-        let brake = brakes
-            .entry(labels.clone())
-            .or_insert_with(|| Arc::new(Brake::new(config.tokens)));
+        let brake = brakes.entry(labels.clone()).or_insert_with(|| {
+            let labels = labels.clone();
+            Arc::new(Brake::new(config.tokens, labels, &self.metrics))
+        });
         let brake = Arc::clone(brake);
-        let lane = Lane::new(labels, client, budget, config.retry, self.metrics.clone());
-        Arc::new(Route::new(lane, brake, self.metrics.clone()))
+        let (retry, metrics) = (config.retry, &self.metrics);
+        Arc::new(Lane::new(labels, client, budget, brake, retry, metrics))
     }
 
     /// In flight per project, whichever apps share it.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::call::time::Timestamp;
 use crate::engine::deadline::wall_clock;
-use crate::engine::routes::Route;
+use crate::engine::lane::Lane;
 use crate::metrics::{CredentialLabels, Metrics};
 use crate::providers::{apns, fcm};
 
@@ -70,7 +70,7 @@ pub(super) struct Built {
     /// Of the credentials.
     pub(super) fingerprint: u64,
     pub(super) clients: Vec<Client>,
-    pub(super) routes: Vec<Arc<Route>>,
+    pub(super) lanes: Vec<Arc<Lane>>,
     pub(super) expires: Option<Timestamp>,
 }
 
@@ -109,21 +109,21 @@ impl Lanes {
     }
 
     /// Every lane with its client, by app, platform and environment.
-    pub(super) fn ways(&self) -> Vec<(Arc<Route>, Client)> {
-        let mut ways: Vec<(Arc<Route>, Client)> = self
+    pub(super) fn all(&self) -> Vec<(Arc<Lane>, Client)> {
+        let mut lanes: Vec<(Arc<Lane>, Client)> = self
             .built
             .values()
-            .flat_map(|built| built.routes.iter().zip(&built.clients))
-            .map(|(route, client)| (Arc::clone(route), client.clone()))
+            .flat_map(|built| built.lanes.iter().zip(&built.clients))
+            .map(|(lane, client)| (Arc::clone(lane), client.clone()))
             .collect();
-        ways.sort_by(|(one, _), (two, _)| {
-            let key = |route: &Route| {
-                let labels = route.lane.labels();
+        lanes.sort_by(|(one, _), (two, _)| {
+            let key = |lane: &Lane| {
+                let labels = lane.labels();
                 (labels.app.clone(), labels.platform, labels.environment)
             };
             key(one).cmp(&key(two))
         });
-        ways
+        lanes
     }
 
     pub(super) fn note_expiries(&self, metrics: &Metrics) {

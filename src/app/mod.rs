@@ -20,7 +20,8 @@ use tokio_util::task::TaskTracker;
 use crate::call::outcome::Outcomes;
 use crate::config::{Config, ConfigError};
 use crate::engine::dispatch::Dispatcher;
-use crate::engine::routes::{Route, Routes};
+use crate::engine::lane::Lane;
+use crate::engine::routes::Routes;
 use crate::metrics::Metrics;
 
 pub use broker::run_on_broker;
@@ -126,8 +127,8 @@ impl App {
         self.dispatcher.set_routes(routes);
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = lanes;
         *config = fresh.clone();
-        for route in self.routes() {
-            route.lane.probe_now();
+        for lane in self.engine_lanes() {
+            lane.probe_now();
         }
         for client in self.lanes().clients() {
             client.retry_now();
@@ -159,9 +160,9 @@ impl App {
             .clone()
     }
 
-    fn routes(&self) -> Vec<Arc<Route>> {
+    fn engine_lanes(&self) -> Vec<Arc<Lane>> {
         let routes: Arc<Routes> = self.dispatcher.routes();
-        routes.all().cloned().collect()
+        routes.lanes().cloned().collect()
     }
 
     /// Closes clients that got no new pushes once their last one has ended.
@@ -186,8 +187,8 @@ impl App {
 async fn tick(app: Arc<App>) {
     loop {
         app.lanes().note_expiries(&app.metrics);
-        for route in app.routes() {
-            route.tick();
+        for lane in app.engine_lanes() {
+            lane.tick();
         }
         tokio::select! {
             () = tokio::time::sleep(TICK) => {}

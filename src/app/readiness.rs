@@ -47,9 +47,9 @@ impl Insight for AppInsight {
             }
         }
         let mut can_send = false;
-        for route in self.app.routes() {
-            let labels = route.lane.labels();
-            match route.lane.hindrance() {
+        for lane in self.app.engine_lanes() {
+            let labels = lane.labels();
+            match lane.hindrance() {
                 None => can_send = true,
                 Some(why) => hindrances.push(format!(
                     "lane {} {} {}: {why}",

@@ -6,13 +6,12 @@ use crate::admin::status::{Broker, Connections, Credential, Lane, Status};
 use crate::amqp::BrokerState;
 use crate::call::time::Timestamp;
 use crate::engine::deadline::wall_clock;
-use crate::engine::lane::LaneStatus;
-use crate::engine::routes::Route;
+use crate::engine::lane::{Lane as EngineLane, LaneStatus};
 use crate::providers::{apns, fcm};
 
 impl App {
     pub(super) fn status(&self, started: Timestamp, broker: Option<BrokerState>) -> Status {
-        let ways = self.lanes().ways();
+        let ways = self.lanes().all();
         Status {
             started,
             now: wall_clock(),
@@ -25,20 +24,20 @@ impl App {
             }),
             lanes: ways
                 .iter()
-                .map(|(route, client)| lane(route, client))
+                .map(|(engine, client)| lane(engine, client))
                 .collect(),
         }
     }
 }
 
-fn lane(route: &Route, client: &Client) -> Lane {
-    let labels = route.lane.labels();
+fn lane(engine: &EngineLane, client: &Client) -> Lane {
+    let labels = engine.labels();
     let LaneStatus {
         paused,
         hindrance,
         in_flight,
         waiting,
-    } = route.lane.status();
+    } = engine.status();
     let (connections, credential) = match client {
         Client::Apns(client) => apple(client),
         Client::Fcm(client) => google(client),
@@ -53,7 +52,7 @@ fn lane(route: &Route, client: &Client) -> Lane {
         waiting,
         connections,
         credential,
-        brake: route.brake.is_on(),
+        brake: engine.brake.is_on(),
     }
 }
 

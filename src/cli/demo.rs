@@ -239,7 +239,7 @@ fn taken(line: Line) -> Option<PushOutcome> {
         return None;
     };
     // The worker waits for this before it is done with the event.
-    let _ = safe.send(());
+    safe.safe();
     match body {
         ReportBody::Push(outcome) => Some(outcome),
         ReportBody::Token(_) | ReportBody::Unreachable(_) => None,

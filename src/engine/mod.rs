@@ -1,27 +1,21 @@
 //! What happens to an event between the queue and the report.
+//!
+//! Begin with [`dispatch::Dispatcher::handle`]: one event, joined with its
+//! duplicates, fanned out to its devices, settled once. [`lane`] sends one push
+//! with its retries, [`calls`] knows the cancels and this worker's rings,
+//! [`tokens`] judges what an answer says of a token, [`history`] remembers the
+//! last pushes for people. Nothing in here knows a broker or a provider.
 
 pub mod calls;
-mod cancel;
-mod course;
 pub mod deadline;
 pub mod delivery;
-mod device;
 pub mod dispatch;
-mod flights;
 pub mod history;
-pub mod job;
-mod journey;
 pub mod lane;
-mod message;
-pub mod meter;
-mod own_rings;
-mod pause;
-mod report;
+pub mod push;
 pub mod routes;
 pub mod settings;
-mod taken;
 pub mod tokens;
-mod verdict;
 
 #[cfg(test)]
 mod testing;

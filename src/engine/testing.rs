@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use super::delivery::{Delivery, Source, Verdict};
 use super::dispatch::Dispatcher;
 use super::lane::Lane;
-use super::routes::{App, IosRoutes, Route, Routes};
+use super::routes::{App, IosLanes, Routes};
 use super::settings::{RetrySettings, RingSettings, TokenSettings};
 use super::tokens::Brake;
 use crate::call::event::{Environment, EnvironmentChoice, PartNumber, Platform};
@@ -175,7 +175,7 @@ impl Bench {
         let sandbox = Arc::new(Provider::default());
         let android = Arc::new(Provider::default());
         let metrics = Metrics::default();
-        let route = |platform, environment, client: &Arc<Provider>| {
+        let lane = |platform, environment, client: &Arc<Provider>| {
             let labels = LaneLabels {
                 app: "app".into(),
                 platform,
@@ -184,22 +184,18 @@ impl Bench {
             let permits = Arc::new(Semaphore::new(permits));
             let client = Arc::clone(client) as Arc<dyn PushClient>;
             let retry = RetrySettings::default();
-            let lane = Lane::new(labels, client, permits, retry, metrics.clone());
-            Arc::new(Route::new(
-                lane,
-                Arc::new(Brake::new(tokens)),
-                metrics.clone(),
-            ))
+            let brake = Arc::new(Brake::new(tokens, labels.clone(), &metrics));
+            Arc::new(Lane::new(labels, client, permits, brake, retry, &metrics))
         };
         let app = App {
             profile: "plain".into(),
-            ios: Some(Arc::new(IosRoutes {
+            ios: Some(Arc::new(IosLanes {
                 environment: EnvironmentChoice::Only(Environment::Production),
                 cancel,
-                production: route("ios", "production", &ios),
-                sandbox: route("ios", "sandbox", &sandbox),
+                production: lane("ios", "production", &ios),
+                sandbox: lane("ios", "sandbox", &sandbox),
             })),
-            android: Some(route("android", "", &android)),
+            android: Some(lane("android", "", &android)),
         };
         let routes = Routes {
             apps: [("app".into(), app)].into(),

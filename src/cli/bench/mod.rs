@@ -292,12 +292,9 @@ async fn measure(
 /// Why lanes could not send a push now.
 fn hindrances(app: &App) -> Vec<String> {
     let routes = app.dispatcher().routes();
-    let said = routes.all().filter_map(|route| {
-        let platform = route.lane.labels().platform;
-        route
-            .lane
-            .hindrance()
-            .map(|why| format!("{platform}: {why}"))
+    let said = routes.lanes().filter_map(|lane| {
+        let platform = lane.labels().platform;
+        lane.hindrance().map(|why| format!("{platform}: {why}"))
     });
     said.collect::<BTreeSet<_>>().into_iter().collect()
 }

@@ -161,10 +161,10 @@ mod tests {
     #[test]
     fn every_word_that_the_code_gives_as_a_reason_is_explained() {
         let sources = [
-            include_str!("../../engine/verdict.rs"),
+            include_str!("../../engine/tokens/verdict.rs"),
             include_str!("../../engine/routes.rs"),
-            include_str!("../../engine/device.rs"),
-            include_str!("../../engine/lane.rs"),
+            include_str!("../../engine/dispatch/pushes.rs"),
+            include_str!("../../engine/lane/mod.rs"),
             include_str!("../../call/event/decode.rs"),
             include_str!("../../call/event/devices.rs"),
             include_str!("../../call/payload/error.rs"),

@@ -64,7 +64,7 @@ impl Stage {
                     kept.insert(outcome.event_id, outcome);
                 }
                 // The worker waits for this before it is done with the event.
-                let _ = safe.send(());
+                safe.safe();
             }
         });
         Ok(Self {

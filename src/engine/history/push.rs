@@ -1,6 +1,6 @@
 //! A push, what is said of it, and what of that is kept.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -38,24 +38,6 @@ pub struct Subject {
     pub deadline: Timestamp,
     /// The trace that it belongs to.
     pub trace_id: Option<String>,
-}
-
-/// One push. What is said of it grows until it is final.
-#[derive(Debug)]
-pub(super) struct Push {
-    pub(super) number: u64,
-    pub(super) subject: Subject,
-    pub(super) course: Mutex<Course>,
-}
-
-#[derive(Debug)]
-pub(super) struct Course {
-    pub(super) attempts: Vec<Attempted>,
-    pub(super) left_out: u32,
-    pub(super) stage: Stage,
-    pub(super) bytes: usize,
-    /// It was pushed out by newer ones and counts no longer.
-    pub(super) gone: bool,
 }
 
 /// One attempt that has ended.
@@ -113,7 +95,7 @@ pub struct Ended {
     pub push_ms: u64,
 }
 
-/// A push as it stood when somebody looked.
+/// A push as it stands. What is said of it grows until it is final.
 #[derive(Clone, Debug)]
 pub struct Seen {
     /// Counts the pushes of this worker.
@@ -128,25 +110,28 @@ pub struct Seen {
     pub stage: Stage,
 }
 
-impl Push {
-    pub(super) fn course(&self) -> MutexGuard<'_, Course> {
-        self.course.lock().unwrap_or_else(PoisonError::into_inner)
+impl Seen {
+    /// In memory, estimated.
+    pub(super) fn bytes(&self) -> usize {
+        let attempts: usize = self.attempts.iter().map(Attempted::bytes).sum();
+        let ended = match &self.stage {
+            Stage::Final(ended) => ended.bytes(),
+            Stage::UnderWay | Stage::Left => 0,
+        };
+        size_of::<Self>() + self.subject.bytes() + attempts + ended
     }
+}
 
-    pub(super) fn seen(&self) -> Seen {
-        let course = self.course();
-        Seen {
-            number: self.number,
-            subject: self.subject.clone(),
-            attempts: course.attempts.clone(),
-            left_out: course.left_out,
-            stage: course.stage.clone(),
-        }
+impl Ended {
+    fn bytes(&self) -> usize {
+        let texts = [&self.reason, &self.detail, &self.provider_id];
+        let text = texts.iter().map(|t| t.as_ref().map_or(0, String::len));
+        size_of::<Self>() + text.sum::<usize>()
     }
 }
 
 impl Subject {
-    pub(super) fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         let text = |text: &Option<Arc<str>>| text.as_ref().map_or(0, |text| text.len());
         let own = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         self.call_id.len()
@@ -158,7 +143,7 @@ impl Subject {
 }
 
 impl Attempted {
-    pub(super) fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         size_of::<Self>() + text(&self.reason) + text(&self.detail)
     }
@@ -173,6 +158,9 @@ pub(super) fn shortened(text: String, most: usize) -> String {
 
 /// At most so many characters, the last one an ellipsis if some are missing.
 pub(super) fn cut(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_owned();
+    }
     match text.char_indices().nth(most) {
         None => text.to_owned(),
         Some((end, _)) => text[..end].chars().take(most - 1).chain(['…']).collect(),

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -64,7 +65,6 @@ fn a_push_is_seen_while_it_is_under_way_and_after_its_end() {
     assert_eq!(seen.stage, Stage::UnderWay);
     assert_eq!(seen.attempts, [attempt("ServiceUnavailable")]);
     trail.end(&outcome(PushResult::Accepted));
-    drop(trail);
     let seen = &history.last(10, Wanted::Call("call"))[0];
     assert!(matches!(&seen.stage, Stage::Final(end) if end.push_ms == 90));
     assert_eq!(history.latencies().len(), 1);
@@ -142,7 +142,7 @@ fn bytes_stay_below_their_bound_and_do_not_drift() {
     open.clear();
     let held: usize = {
         let kept = history.lock();
-        kept.pushes.iter().map(|push| push.course().bytes).sum()
+        kept.pushes.iter().map(Seen::bytes).sum()
     };
     assert_eq!(history.bytes(), held);
     assert!(history.size().0 > 50, "there is room for some");

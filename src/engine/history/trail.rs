@@ -1,12 +1,7 @@
 //! What a push writes down while it is under way.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-
 use super::History;
-use super::push::{
-    Attempted, Course, Ended, LONGEST_SENTENCE, LONGEST_WORD, Push, Stage, cut, shortened,
-};
+use super::push::{Attempted, Ended, LONGEST_SENTENCE, LONGEST_WORD, Seen, Stage, cut, shortened};
 use crate::call::outcome::PushOutcome;
 
 /// The most attempts kept of one push: the first few and the last ones.
@@ -18,39 +13,29 @@ const FIRST_ATTEMPTS: usize = 8;
 #[derive(Debug)]
 pub struct Trail<'a> {
     pub(super) history: &'a History,
-    pub(super) push: Arc<Push>,
+    pub(super) number: u64,
+    pub(super) open: bool,
 }
 
 impl Trail<'_> {
-    /// The call.
-    #[must_use]
-    pub fn call_id(&self) -> &str {
-        &self.push.subject.call_id
-    }
-
-    /// The trace.
-    #[must_use]
-    pub fn trace_id(&self) -> Option<&str> {
-        self.push.subject.trace_id.as_deref()
-    }
-
     /// An attempt has ended.
     pub fn attempt(&self, mut attempt: Attempted) {
         attempt.reason = attempt.reason.map(|text| shortened(text, LONGEST_WORD));
         attempt.detail = attempt.detail.map(|text| shortened(text, LONGEST_SENTENCE));
-        let more = attempt.bytes();
-        let mut less = 0;
-        let mut course = self.push.course();
-        if course.attempts.len() >= MAX_ATTEMPTS {
-            less = course.attempts.remove(FIRST_ATTEMPTS).bytes();
-            course.left_out += 1;
-        }
-        course.attempts.push(attempt);
-        self.grow(&mut course, more, less);
+        let mut kept = self.history.lock();
+        kept.change(self.number, |push| {
+            if push.attempts.len() >= MAX_ATTEMPTS {
+                push.attempts.remove(FIRST_ATTEMPTS);
+                push.left_out += 1;
+            }
+            push.attempts.push(attempt);
+        });
+        kept.trim(self.history.limits);
     }
 
     /// It is final.
-    pub fn end(&self, outcome: &PushOutcome) {
+    pub fn end(mut self, outcome: &PushOutcome) {
+        self.open = false;
         let word = |text: &Option<String>| text.as_deref().map(|t| cut(t, LONGEST_WORD));
         let ended = Ended {
             at: outcome.at,
@@ -66,34 +51,15 @@ impl Trail<'_> {
             queue_ms: outcome.queue_ms,
             push_ms: outcome.push_ms,
         };
-        let texts = [&ended.reason, &ended.detail, &ended.provider_id];
-        let text: usize = texts
-            .iter()
-            .map(|t| t.as_ref().map_or(0, String::len))
-            .sum();
-        {
-            let mut course = self.push.course();
-            course.stage = Stage::Final(Box::new(ended));
-            self.grow(&mut course, size_of::<Ended>() + text, 0);
-        }
-        self.history.count(outcome);
-    }
-
-    fn grow(&self, course: &mut Course, more: usize, less: usize) {
-        if course.gone {
-            return;
-        }
-        course.bytes = course.bytes + more - less;
-        self.history.bytes.fetch_add(more, Ordering::Relaxed);
-        self.history.bytes.fetch_sub(less, Ordering::Relaxed);
+        self.history.end(self.number, Box::new(ended), outcome);
     }
 }
 
 impl Drop for Trail<'_> {
     fn drop(&mut self) {
-        let mut course = self.push.course();
-        if course.stage == Stage::UnderWay {
-            course.stage = Stage::Left;
+        if self.open {
+            let left = |push: &mut Seen| push.stage = Stage::Left;
+            self.history.lock().change(self.number, left);
         }
     }
 }

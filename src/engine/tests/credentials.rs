@@ -96,17 +96,17 @@ async fn without_an_access_token_a_ring_waits_for_one_to_its_deadline_and_counts
     let routes = bench.dispatcher.routes();
     let old = routes.apps["app"].android.as_ref().unwrap();
     let lane = crate::engine::lane::Lane::new(
-        old.lane.labels().clone(),
+        old.labels().clone(),
         std::sync::Arc::new(NoToken),
         std::sync::Arc::new(tokio::sync::Semaphore::new(1)),
+        old.brake.clone(),
         crate::engine::settings::RetrySettings::default(),
-        bench.metrics.clone(),
+        &bench.metrics,
     );
-    let route = crate::engine::routes::Route::new(lane, old.brake.clone(), bench.metrics.clone());
     let app = crate::engine::routes::App {
         profile: "plain".into(),
         ios: None,
-        android: Some(std::sync::Arc::new(route)),
+        android: Some(std::sync::Arc::new(lane)),
     };
     bench.dispatcher.set_routes(crate::engine::routes::Routes {
         apps: [("app".into(), app)].into(),

@@ -87,9 +87,9 @@ async fn a_paused_lane_names_the_answer_that_paused_it() {
     advance(Duration::from_secs(7)).await;
     let routes = bench.dispatcher.routes();
     let lane = |environment| {
-        let mut all = routes.all();
-        let route = all.find(|route| route.lane.labels().environment == environment);
-        route.unwrap().lane.status()
+        let mut all = routes.lanes();
+        let lane = all.find(|lane| lane.labels().environment == environment);
+        lane.unwrap().status()
     };
     let (since, reason) = lane("production").paused.unwrap();
     assert_eq!(since.as_secs(), 7);
@@ -118,11 +118,9 @@ async fn a_lane_counts_what_is_on_its_way_and_what_waits() {
     let event = ring(30_000, &[ios("aa"), ios("bb"), ios("cc")]);
     let routes = bench.dispatcher.routes();
     let status = || {
-        let all: Vec<_> = routes.all().collect();
-        let lane = all
-            .iter()
-            .find(|r| r.lane.labels().environment == "production");
-        let status = lane.unwrap().lane.status();
+        let mut all = routes.lanes();
+        let lane = all.find(|lane| lane.labels().environment == "production");
+        let status = lane.unwrap().status();
         (status.in_flight, status.waiting)
     };
     let watch = async {

@@ -1,13 +1,13 @@
-//! What a push has been through, and what follows from an answer.
+//! What a push has been through, and whether it is tried again.
 
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::Instant;
 
-use super::job::{End, Job};
-use super::settings::RetrySettings;
 use crate::call::push::{Answer, Class};
+use crate::engine::push::{End, Push};
+use crate::engine::settings::RetrySettings;
 
 /// The first wait before the same signature is tried again when the provider
 /// saw too many new ones; it doubles up to the longest wait between attempts.
@@ -20,54 +20,50 @@ pub(super) enum Next {
     Again,
 }
 
-/// What a job has been through.
-pub(super) struct Course {
-    retry: RetrySettings,
+/// What a push has been through.
+pub(super) struct Retry {
+    settings: RetrySettings,
     /// Requests that were started.
     pub(super) attempts: u32,
     /// Whether the phone may have got it although no acceptance was seen.
     pub(super) unclear: bool,
     /// Whether a credential was renewed for it.
     pub(super) renewed: bool,
-    backoff: ExponentialBackoff,
+    /// Made with the first wait: most pushes need none.
+    backoff: Option<ExponentialBackoff>,
     repeated_at_once: bool,
     /// The shortest next wait with a signature that is too new.
     signing_wait: Duration,
     last: Option<Answer>,
 }
 
-impl Course {
-    pub(super) fn new(retry: RetrySettings) -> Self {
+impl Retry {
+    pub(super) fn new(settings: RetrySettings) -> Self {
         Self {
-            retry,
+            settings,
             attempts: 0,
             unclear: false,
             renewed: false,
-            backoff: backoff(retry),
+            backoff: None,
             repeated_at_once: false,
             signing_wait: SIGNING_WAIT,
             last: None,
         }
     }
 
-    /// Whether an attempt makes sense still, or how the job ends.
-    pub(super) fn may_go_on(&mut self, job: &Job<'_>) -> Result<(), End> {
-        if let Some(watch) = &job.cancel
-            && watch
-                .call
-                .cancelled(watch.device_id, watch.sent_at)
-                .is_some()
-        {
+    /// Whether an attempt makes sense still, or how the push ends.
+    pub(super) fn may_go_on(&mut self, push: &Push<'_>) -> Result<(), End> {
+        if push.is_cancelled() {
             return Err(self.cancelled());
         }
-        if job.deadline.passed() {
+        if push.deadline.passed() {
             return Err(self.out_of_time());
         }
         Ok(())
     }
 
     /// Acts on an answer.
-    pub(super) fn next(&mut self, job: &Job<'_>, answer: Answer) -> Next {
+    pub(super) fn next(&mut self, push: &Push<'_>, answer: Answer) -> Next {
         match answer.class {
             Class::Accepted
             | Class::DeadToken
@@ -97,26 +93,28 @@ impl Course {
             }
             Class::Unclear => {
                 self.unclear = true;
-                self.wait(job, answer, Duration::ZERO)
+                self.wait(push, answer, Duration::ZERO)
             }
             Class::SigningThrottled => {
                 let floor = self.signing_wait;
-                self.signing_wait = (floor * 2).min(self.retry.max.max(SIGNING_WAIT));
-                self.wait(job, answer, floor)
+                self.signing_wait = (floor * 2).min(self.settings.max.max(SIGNING_WAIT));
+                self.wait(push, answer, floor)
             }
             Class::NotProcessed | Class::Unavailable | Class::Throttled | Class::NoCredential => {
-                self.wait(job, answer, Duration::ZERO)
+                self.wait(push, answer, Duration::ZERO)
             }
         }
     }
 
-    fn wait(&mut self, job: &Job<'_>, answer: Answer, floor: Duration) -> Next {
-        let pause = self.backoff.next().unwrap_or(self.retry.max);
-        let pause = pause.min(self.retry.max).max(floor);
+    fn wait(&mut self, push: &Push<'_>, answer: Answer, floor: Duration) -> Next {
+        let settings = self.settings;
+        let backoff = self.backoff.get_or_insert_with(|| backoff(settings));
+        let pause = backoff.next().unwrap_or(settings.max);
+        let pause = pause.min(self.settings.max).max(floor);
         let asked = answer.retry_after.unwrap_or_default();
         let now = Instant::now();
         self.last = Some(answer);
-        if asked > job.deadline.left() {
+        if asked > push.deadline.left() {
             return Next::End(self.out_of_time());
         }
         Next::Wait {
@@ -124,7 +122,7 @@ impl Course {
         }
     }
 
-    /// Ends a job whose time is up by what it last waited for.
+    /// Ends a push whose time is up by what it last waited for.
     pub(super) fn out_of_time(&mut self) -> End {
         match self.last.take() {
             Some(answer) if answer.class == Class::SigningThrottled => End::Answered(Answer {
@@ -135,7 +133,7 @@ impl Course {
         }
     }
 
-    /// Ends a job that the caller has taken back.
+    /// Ends a push that the caller has taken back.
     pub(super) fn cancelled(&mut self) -> End {
         End::Cancelled(self.last.take())
     }

@@ -1,8 +1,8 @@
-//! A push as a lane gets it, and how it ended.
+//! One push as a lane gets it, and how it ended.
 
 use uuid::Uuid;
 
-use super::calls::Call;
+use super::calls::RingUnderWay;
 use super::deadline::Deadline;
 use super::history::Trail;
 use crate::call::payload::Payload;
@@ -10,18 +10,22 @@ use crate::call::push::{Answer, PushKind};
 use crate::call::secret::Secret;
 use crate::call::time::Timestamp;
 
-/// A push as the lane gets it.
-pub struct Job<'a> {
+/// A push as a lane gets it.
+pub struct Push<'a> {
     /// The same on every attempt.
     pub id: Uuid,
+    /// The call, for the log.
+    pub call_id: &'a str,
+    /// The trace, for the log.
+    pub trace_id: Option<&'a str>,
     /// How it goes out.
     pub kind: PushKind,
     /// Whom it goes to.
     pub token: &'a Secret,
     /// When it makes no sense any more.
     pub deadline: Deadline,
-    /// What may cancel it; a cancel itself cannot be cancelled.
-    pub cancel: Option<CancelWatch<'a>>,
+    /// The ring that a cancel may stop; a cancel itself cannot be cancelled.
+    pub ring: Option<&'a RingUnderWay>,
     /// The second half of an `auto` environment: its credential faults say
     /// nothing about the lane.
     pub second_guess: bool,
@@ -31,15 +35,20 @@ pub struct Job<'a> {
     pub render: &'a (dyn Fn(Timestamp) -> Result<Payload, Refusal> + Send + Sync),
 }
 
-/// Where a job learns that the caller gave up.
-#[derive(Clone, Copy, Debug)]
-pub struct CancelWatch<'a> {
-    /// The call.
-    pub call: &'a Call,
-    /// The device that it rings.
-    pub device_id: &'a str,
-    /// When the ring was sent.
-    pub sent_at: Timestamp,
+impl Push<'_> {
+    /// Whether the caller has given up.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.ring.is_some_and(RingUnderWay::is_cancelled)
+    }
+
+    /// Waits until the caller gives up; for ever if nothing can cancel it.
+    pub async fn cancelled(&self) {
+        match self.ring {
+            Some(ring) => ring.cancelled().await,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 /// Why a payload could not be rendered; no request is made for it.
@@ -53,8 +62,8 @@ pub struct Refusal {
 
 /// How a push ended.
 #[derive(Debug)]
-pub struct Ending {
-    /// What happened.
+pub struct PushEnd {
+    /// What ended it.
     pub end: End,
     /// Requests that were started.
     pub attempts: u32,
@@ -62,7 +71,7 @@ pub struct Ending {
     pub unclear: bool,
 }
 
-/// What happened to a push.
+/// What ended a push.
 #[derive(Debug)]
 pub enum End {
     /// The provider's last word, of a class that is not repeated.
@@ -75,19 +84,4 @@ pub enum End {
     Paused,
     /// No payload could be made.
     Refused(Refusal),
-}
-
-impl Job<'_> {
-    /// Waits until the caller gives up; for ever if nothing can cancel it.
-    pub(super) async fn cancelled(&self) {
-        match &self.cancel {
-            Some(watch) => {
-                watch
-                    .call
-                    .cancellation(watch.device_id, watch.sent_at)
-                    .await;
-            }
-            None => std::future::pending().await,
-        }
-    }
 }

@@ -1,27 +1,34 @@
 //! One push from permit to end, on the lane of its app, platform and
-//! environment.
+//! environment: [`Lane::push`].
 //!
 //! The lane acts on classes of answers and knows no provider. Everything it
 //! waits for is cut by the ring's deadline and by a cancel; a permit is never
 //! held while a retry sleeps.
 
+mod meters;
+mod pause;
+mod retry;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::Instrument as _;
 
-use super::course::{Course, Next};
+use self::meters::Meters;
+use self::pause::{Pause, PauseChange};
+use self::retry::{Next, Retry};
 use super::history::Attempted;
-use super::job::{End, Ending, Job};
-use super::pause::{Change, Pause};
+use super::push::{End, Push, PushEnd};
 use super::settings::RetrySettings;
+use super::tokens::Brake;
+use crate::call::outcome::PushOutcome;
 use crate::call::payload::Payload;
 use crate::call::push::{Answer, Attempt, Class, Gate, PushClient, PushKind};
 use crate::call::time::Timestamp;
-use crate::metrics::{AttemptLabels, LaneLabels, Metrics, PlatformLabel, observe};
+use crate::metrics::{LaneLabels, Metrics};
 use crate::spans;
 
 /// How much longer than the ring a client may take to end its attempt.
@@ -29,12 +36,14 @@ const CLIENT_GRACE: Duration = Duration::from_millis(250);
 
 /// The way to one provider for one app and environment.
 pub struct Lane {
-    labels: LaneLabels,
     client: Arc<dyn PushClient>,
     permits: Arc<Semaphore>,
+    /// The brake on what is said of tokens; it outlives the lane when
+    /// credentials change.
+    pub brake: Arc<Brake>,
     pause: Pause,
     retry: RetrySettings,
-    metrics: Metrics,
+    meters: Meters,
     busy: Busy,
     /// The answer that paused it.
     pause_reason: Mutex<Option<String>>,
@@ -63,7 +72,7 @@ pub struct LaneStatus {
 impl std::fmt::Debug for Lane {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Lane")
-            .field("labels", &self.labels)
+            .field("labels", self.labels())
             .finish_non_exhaustive()
     }
 }
@@ -84,17 +93,19 @@ impl Lane {
         labels: LaneLabels,
         client: Arc<dyn PushClient>,
         permits: Arc<Semaphore>,
+        brake: Arc<Brake>,
         retry: RetrySettings,
-        metrics: Metrics,
+        metrics: &Metrics,
     ) -> Self {
-        metrics.lane_paused.get_or_create(&labels).set(0);
+        let meters = Meters::new(labels, metrics);
+        meters.paused.set(0);
         Self {
-            labels,
             client,
             permits,
+            brake,
             pause: Pause::default(),
             retry,
-            metrics,
+            meters,
             busy: Busy::default(),
             pause_reason: Mutex::default(),
         }
@@ -103,7 +114,13 @@ impl Lane {
     /// App, platform and environment.
     #[must_use]
     pub const fn labels(&self) -> &LaneLabels {
-        &self.labels
+        &self.meters.labels
+    }
+
+    /// Counts a push of this lane that is final, so long after it was taken;
+    /// `age` is what passed since an accepted ring was sent.
+    pub fn count(&self, outcome: &PushOutcome, took: Duration, age: Option<Duration>) {
+        self.meters.push(outcome, took, age);
     }
 
     /// Lets the next push of a paused lane try at once: credentials are new.
@@ -111,12 +128,13 @@ impl Lane {
         self.pause.probe_now();
     }
 
-    /// Sets the gauge of its pause. Lanes that a reload has replaced have the
-    /// same labels and may have written to it last.
-    pub fn note_pause(&self) {
+    /// Sets the gauge of its pause, and lets the brake recover without traffic.
+    /// Lanes that a reload has replaced have the same labels and may have
+    /// written to the gauge last.
+    pub fn tick(&self) {
         let paused = self.pause.paused_for().is_some();
-        let gauge = self.metrics.lane_paused.get_or_create(&self.labels);
-        gauge.set(i64::from(paused));
+        self.meters.paused.set(i64::from(paused));
+        self.brake.tick();
     }
 
     /// Why this lane could not send a push now, if it could not.
@@ -144,12 +162,12 @@ impl Lane {
     }
 
     /// Sends a push, until it is final.
-    pub async fn push(&self, job: &Job<'_>) -> Ending {
+    pub async fn push(&self, push: &Push<'_>) -> PushEnd {
         let _busy = InFlight::on(&self.busy.pushes);
-        let mut course = Course::new(self.retry);
+        let mut retry = Retry::new(self.retry);
         let end = loop {
-            let next = match self.attempt(job, &mut course).await {
-                Ok(answer) => course.next(job, answer),
+            let next = match self.attempt(push, &mut retry).await {
+                Ok(answer) => retry.next(push, answer),
                 Err(end) => break end,
             };
             match next {
@@ -157,59 +175,52 @@ impl Lane {
                 Next::Again => {}
                 Next::Wait { until } => {
                     tokio::select! {
-                        () = sleep_until(until.min(job.deadline.instant())) => {}
-                        () = job.cancelled() => {}
+                        () = sleep_until(until.min(push.deadline.instant())) => {}
+                        () = push.cancelled() => {}
                     }
                 }
             }
         };
         if let End::Answered(answer) = &end
-            && Self::tells_of_lane(job, answer.class)
+            && Self::tells_of_lane(push, answer.class)
         {
             self.judge(answer.class, answer.reason.as_deref());
         }
-        Ending {
+        PushEnd {
             end,
-            attempts: course.attempts,
-            unclear: course.unclear,
+            attempts: retry.attempts,
+            unclear: retry.unclear,
         }
     }
 
     /// One attempt, or the reason why there is none.
-    async fn attempt(&self, job: &Job<'_>, course: &mut Course) -> Result<Answer, End> {
-        course.may_go_on(job)?;
+    async fn attempt(&self, push: &Push<'_>, retry: &mut Retry) -> Result<Answer, End> {
+        retry.may_go_on(push)?;
         // Who was let in once may try again with what was renewed for it.
-        let let_in = course.renewed;
+        let let_in = retry.renewed;
         if !let_in && self.pause.refuses() {
             return Err(End::Paused);
         }
-        let permit = tokio::select! {
-            biased;
-            permit = self.permits.acquire() => permit,
-            () = sleep_until(job.deadline.instant()) => return Err(course.out_of_time()),
-            () = job.cancelled() => return Err(course.cancelled()),
-        };
-        // Much may have happened while this waited.
-        course.may_go_on(job)?;
+        let permit = self.permit(push, retry).await?;
         if !let_in && !self.pause.admits() {
             return Err(End::Paused);
         }
-        let payload = (job.render)(job.deadline.now()).map_err(End::Refused)?;
-        let (at, started) = (job.deadline.now(), Instant::now());
+        let payload = (push.render)(push.deadline.now()).map_err(End::Refused)?;
+        let (at, started) = (push.deadline.now(), Instant::now());
         let in_flight = self.in_flight();
         let gate = Gate::default();
         let LaneLabels {
             app,
             platform,
             environment,
-        } = &self.labels;
+        } = self.labels();
         let span = spans::attempt(app, platform, environment);
-        let sending = self.send(job, &payload, &gate).instrument(span.clone());
+        let sending = self.send(push, &payload, &gate).instrument(span.clone());
         let sent = sending.await;
         drop((in_flight, permit));
         match sent {
             Sent::Answered(answer) => {
-                course.attempts += u32::from(answer.started);
+                retry.attempts += u32::from(answer.started);
                 spans::answered(
                     &span,
                     answer.class.name(),
@@ -217,34 +228,50 @@ impl Lane {
                     answer.provider_id.as_deref(),
                     answer.status,
                 );
-                self.note(job, &answer, at, started.elapsed());
+                self.note(push, &answer, at, started.elapsed());
                 Ok(answer)
             }
-            Sent::Cancelled => Err(course.cancelled()),
-            Sent::TimedOut => Err(course.out_of_time()),
+            Sent::Cancelled => Err(retry.cancelled()),
+            Sent::TimedOut => Err(retry.out_of_time()),
         }
     }
 
+    /// Waits for a permit, and looks again after that: much may have happened.
+    async fn permit(&self, push: &Push<'_>, retry: &mut Retry) -> Result<SemaphorePermit<'_>, End> {
+        if let Ok(permit) = self.permits.try_acquire() {
+            return Ok(permit);
+        }
+        let permit = tokio::select! {
+            biased;
+            permit = self.permits.acquire() => permit,
+            () = sleep_until(push.deadline.instant()) => return Err(retry.out_of_time()),
+            () = push.cancelled() => return Err(retry.cancelled()),
+        };
+        retry.may_go_on(push)?;
+        // It is never closed.
+        permit.map_err(|_| retry.out_of_time())
+    }
+
     /// The client's answer, or why no request went out.
-    async fn send(&self, job: &Job<'_>, payload: &Payload, gate: &Gate) -> Sent {
+    async fn send(&self, push: &Push<'_>, payload: &Payload, gate: &Gate) -> Sent {
         let attempt = Attempt {
-            id: job.id,
-            kind: job.kind,
-            token: job.token,
+            id: push.id,
+            kind: push.kind,
+            token: push.token,
             payload,
-            deadline: job.deadline.at(),
-            time_left: job.deadline.left(),
+            deadline: push.deadline.at(),
+            time_left: push.deadline.left(),
             gate,
         };
         // Clients end by themselves within the time that is left; this only
         // makes sure of it.
-        let limit = job.deadline.instant() + CLIENT_GRACE;
+        let limit = push.deadline.instant() + CLIENT_GRACE;
         let sending = timeout_at(limit, self.client.send(attempt));
         tokio::pin!(sending);
         let answer = tokio::select! {
             biased;
             answer = &mut sending => answer,
-            () = job.cancelled() => {
+            () = push.cancelled() => {
                 if gate.close() {
                     return Sent::Cancelled;
                 }
@@ -259,28 +286,21 @@ impl Lane {
         }
     }
 
-    fn note(&self, job: &Job<'_>, answer: &Answer, at: Timestamp, took: Duration) {
-        let platform = self.labels.platform;
-        let labels = AttemptLabels {
-            app: self.labels.app.clone(),
-            platform,
-            class: answer.class.name(),
-        };
-        self.metrics.attempts.get_or_create(&labels).inc();
-        observe(&self.metrics.provider_seconds, platform, took);
+    fn note(&self, push: &Push<'_>, answer: &Answer, at: Timestamp, took: Duration) {
+        self.meters.attempt(answer.class, took);
         tracing::debug!(
-            call_id = job.trail.call_id(), trace_id = job.trail.trace_id(), push_id = %job.id,
+            call_id = push.call_id, trace_id = push.trace_id, push_id = %push.id,
             class = answer.class.name(), reason = answer.reason, status = answer.status,
             provider_id = answer.provider_id,
             attempt_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "attempt"
         );
-        job.trail.attempt(Attempted {
+        push.trail.attempt(Attempted {
             at,
             took,
             class: answer.class.name(),
             reason: answer.reason.clone(),
             status: answer.status,
-            environment: self.labels.environment,
+            environment: self.labels().environment,
             started: answer.started,
             detail: answer.detail.clone(),
         });
@@ -289,22 +309,21 @@ impl Lane {
     /// Whether a push's end says something about the lane's rings. An
     /// acceptance always does; a background push that is refused has a topic of
     /// its own and must not stop them.
-    fn tells_of_lane(job: &Job<'_>, class: Class) -> bool {
-        class == Class::Accepted || !(job.second_guess || job.kind == PushKind::Background)
+    fn tells_of_lane(push: &Push<'_>, class: Class) -> bool {
+        class == Class::Accepted || !(push.second_guess || push.kind == PushKind::Background)
     }
 
     /// Tells the lane how a push ended, so that it pauses or resumes.
     fn judge(&self, class: Class, reason: Option<&str>) {
-        let paused = self.metrics.lane_paused.get_or_create(&self.labels);
         let LaneLabels {
             app,
             platform,
             environment,
-        } = &self.labels;
+        } = self.labels();
         match self.pause.record(class) {
-            Change::None => {}
-            Change::Paused => {
-                paused.set(1);
+            PauseChange::None => {}
+            PauseChange::Paused => {
+                self.meters.paused.set(1);
                 *self.paused_by() = reason.map(str::to_owned);
                 tracing::error!(
                     app,
@@ -315,8 +334,8 @@ impl Lane {
                      topic or service account, then send SIGHUP; one ring is tried now and then"
                 );
             }
-            Change::Resumed => {
-                paused.set(0);
+            PauseChange::Resumed => {
+                self.meters.paused.set(0);
                 tracing::warn!(
                     app,
                     platform,
@@ -332,25 +351,22 @@ impl Lane {
         reason.unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn in_flight(&self) -> [InFlight; 2] {
-        let platform = self.labels.platform;
-        let gauges = &self.metrics.in_flight;
-        let gauge = gauges.get_or_create_owned(&PlatformLabel { platform });
-        [InFlight::on(&gauge), InFlight::on(&self.busy.attempts)]
+    fn in_flight(&self) -> [InFlight<'_>; 2] {
+        [&self.meters.in_flight, &self.busy.attempts].map(InFlight::on)
     }
 }
 
 /// Counts an attempt or a push for as long as it lives.
-struct InFlight(Gauge);
+struct InFlight<'a>(&'a Gauge);
 
-impl InFlight {
-    fn on(gauge: &Gauge) -> Self {
+impl<'a> InFlight<'a> {
+    fn on(gauge: &'a Gauge) -> Self {
         gauge.inc();
-        Self(gauge.clone())
+        Self(gauge)
     }
 }
 
-impl Drop for InFlight {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.dec();
     }

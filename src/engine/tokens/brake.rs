@@ -1,17 +1,18 @@
-//! What an answer says about a token, and the brake that keeps a wrong key or
-//! environment from wiping a user base.
+//! The brake that keeps a wrong key or environment from wiping a user base.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::Instant;
 
-use super::settings::TokenSettings;
 use crate::call::secret::Secret;
+use crate::engine::settings::TokenSettings;
+use crate::metrics::{LaneLabels, Metrics};
 
 /// The most distinct tokens that one brake looks at. A worker that rings more
 /// than that in a window judges by the newest.
@@ -26,6 +27,9 @@ const BAD_ONCE_IN: Duration = Duration::from_secs(24 * 3600);
 /// samples by a constant each, the bad of the last day likewise.
 #[derive(Debug)]
 pub struct Brake {
+    labels: LaneLabels,
+    /// 1 while it is on.
+    gauge: Gauge,
     settings: TokenSettings,
     hasher: RandomState,
     counted: Cache<u64, ()>,
@@ -69,22 +73,15 @@ impl Window {
     }
 }
 
-/// What the brake did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// Nothing.
-    None,
-    /// From now on every verdict is `suspect`.
-    On,
-    /// Verdicts count again.
-    Off,
-}
-
 impl Brake {
     /// A brake that is off and has seen nothing.
     #[must_use]
-    pub fn new(settings: TokenSettings) -> Self {
+    pub fn new(settings: TokenSettings, labels: LaneLabels, metrics: &Metrics) -> Self {
+        let gauge = metrics.token_brake.get_or_create_owned(&labels);
+        gauge.set(0);
         Self {
+            labels,
+            gauge,
             settings,
             hasher: RandomState::new(),
             counted: Cache::builder()
@@ -97,17 +94,17 @@ impl Brake {
     }
 
     /// A push to this token was accepted.
-    pub fn accepted(&self, token: &Secret) -> Change {
+    pub fn accepted(&self, token: &Secret) {
         let token = self.hasher.hash_one(token);
         let now = Instant::now();
         let mut state = self.lock();
         state.accepted.add(token, now);
         state.last_accepted = Some(now);
-        self.judge(&mut state, now)
+        self.judge(state, now);
     }
 
     /// An answer said that something is wrong with this token.
-    pub fn bad(&self, token: &Secret) -> Change {
+    pub fn bad(&self, token: &Secret) {
         let token = self.hasher.hash_one(token);
         let first = self.counted.entry(token).or_insert(()).is_fresh();
         let now = Instant::now();
@@ -115,12 +112,12 @@ impl Brake {
         if first {
             state.bad.add(token, now);
         }
-        self.judge(&mut state, now)
+        self.judge(state, now);
     }
 
     /// Looks at the clock only, so that a brake recovers without traffic.
-    pub fn tick(&self) -> Change {
-        self.judge(&mut self.lock(), Instant::now())
+    pub fn tick(&self) {
+        self.judge(self.lock(), Instant::now());
     }
 
     /// Whether every verdict is `suspect` for now.
@@ -138,12 +135,12 @@ impl Brake {
         lately && !state.on
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing in here can panic half-way, so a poisoned state is whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn judge(&self, state: &mut State, now: Instant) -> Change {
+    fn judge(&self, mut state: MutexGuard<'_, State>, now: Instant) {
         let before = now.checked_sub(self.settings.brake_window);
         state.bad.forget(before);
         state.accepted.forget(before);
@@ -157,16 +154,40 @@ impl Brake {
         };
         let enough = samples >= self.settings.brake_min_samples;
         let limit = self.settings.brake_share;
-        match state.on {
-            false if enough && share >= limit => {
-                state.on = true;
-                Change::On
-            }
-            true if !enough || share < limit / 2.0 => {
-                state.on = false;
-                Change::Off
-            }
-            true | false => Change::None,
+        let on = if state.on {
+            enough && share >= limit / 2.0
+        } else {
+            enough && share >= limit
+        };
+        if state.on != on {
+            state.on = on;
+            drop(state);
+            self.tell(on);
+        }
+    }
+
+    fn tell(&self, on: bool) {
+        self.gauge.set(i64::from(on));
+        let LaneLabels {
+            app,
+            platform,
+            environment,
+        } = &self.labels;
+        if on {
+            tracing::warn!(
+                app,
+                platform,
+                environment,
+                "token brake on: the share of bad tokens jumped, every verdict is suspect now; \
+                 check the environment, the bundle id and the key before deleting any token"
+            );
+        } else {
+            tracing::warn!(
+                app,
+                platform,
+                environment,
+                "token brake off: verdicts count again"
+            );
         }
     }
 }
@@ -180,36 +201,37 @@ mod tests {
     }
 
     fn brake() -> Brake {
-        Brake::new(TokenSettings::default())
+        let labels = LaneLabels {
+            app: "app".into(),
+            platform: "ios",
+            environment: "production",
+        };
+        Brake::new(TokenSettings::default(), labels, &Metrics::default())
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_share_of_a_fifth_puts_it_on_and_below_a_tenth_off() {
         let brake = brake();
-        for n in 0..80 {
-            assert_eq!(brake.accepted(&token(n)), Change::None);
-        }
-        for n in 100..119 {
-            assert_eq!(brake.bad(&token(n)), Change::None, "{n}");
-        }
-        assert_eq!(brake.bad(&token(119)), Change::On);
-        for n in 200..300 {
-            assert_eq!(brake.accepted(&token(n)), Change::None, "{n}");
-        }
-        assert_eq!(
-            brake.accepted(&token(300)),
-            Change::Off,
-            "20 of 201 is below a tenth"
-        );
+        (0..80).for_each(|n| brake.accepted(&token(n)));
+        (100..119).for_each(|n| brake.bad(&token(n)));
+        assert!(!brake.is_on());
+        brake.bad(&token(119));
+        assert!(brake.is_on());
+        assert_eq!(brake.gauge.get(), 1);
+        (200..300).for_each(|n| brake.accepted(&token(n)));
+        assert!(brake.is_on());
+        brake.accepted(&token(300));
+        assert!(!brake.is_on(), "20 of 201 is below a tenth");
+        assert_eq!(brake.gauge.get(), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn too_few_tokens_say_nothing() {
         let brake = brake();
-        for n in 0..49 {
-            assert_eq!(brake.bad(&token(n)), Change::None);
-        }
-        assert_eq!(brake.bad(&token(49)), Change::On);
+        (0..49).for_each(|n| brake.bad(&token(n)));
+        assert!(!brake.is_on());
+        brake.bad(&token(49));
+        assert!(brake.is_on());
     }
 
     #[tokio::test(start_paused = true)]
@@ -219,7 +241,7 @@ mod tests {
             brake.accepted(&token(n));
         }
         for _ in 0..100 {
-            assert_eq!(brake.bad(&token(100)), Change::None);
+            brake.bad(&token(100));
         }
         assert!(!brake.is_on());
     }
@@ -232,7 +254,8 @@ mod tests {
         }
         assert!(brake.is_on());
         tokio::time::advance(Duration::from_secs(301)).await;
-        assert_eq!(brake.tick(), Change::Off);
+        brake.tick();
+        assert!(!brake.is_on());
     }
 
     #[tokio::test(start_paused = true)]

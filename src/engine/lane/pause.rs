@@ -40,7 +40,7 @@ impl Default for State {
 
 /// What an answer did to the lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum PauseChange {
     /// Nothing that anybody would want to know.
     None,
     /// It is paused from now on.
@@ -82,13 +82,13 @@ impl Pause {
     }
 
     /// Learns how an attempt ended.
-    pub fn record(&self, class: Class) -> Change {
+    pub fn record(&self, class: Class) -> PauseChange {
         let mut state = self.state();
         match (&mut *state, class) {
             (State::Running { faults }, Class::CredentialFault) => {
                 *faults += 1;
                 if *faults < FAULTS {
-                    return Change::None;
+                    return PauseChange::None;
                 }
                 let now = Instant::now();
                 *state = State::Paused {
@@ -96,17 +96,17 @@ impl Pause {
                     probe_at: now + FIRST_PROBE,
                     since: now,
                 };
-                Change::Paused
+                PauseChange::Paused
             }
             (State::Running { faults }, Class::Accepted) => {
                 *faults = 0;
-                Change::None
+                PauseChange::None
             }
             (State::Paused { .. }, Class::Accepted) => {
                 *state = State::default();
-                Change::Resumed
+                PauseChange::Resumed
             }
-            (State::Running { .. } | State::Paused { .. }, _) => Change::None,
+            (State::Running { .. } | State::Paused { .. }, _) => PauseChange::None,
         }
     }
 
@@ -134,9 +134,9 @@ mod tests {
     fn paused() -> Pause {
         let pause = Pause::default();
         for _ in 0..4 {
-            assert_eq!(pause.record(Class::CredentialFault), Change::None);
+            assert_eq!(pause.record(Class::CredentialFault), PauseChange::None);
         }
-        assert_eq!(pause.record(Class::CredentialFault), Change::Paused);
+        assert_eq!(pause.record(Class::CredentialFault), PauseChange::Paused);
         pause
     }
 
@@ -153,13 +153,13 @@ mod tests {
             pause.record(class);
         }
         pause.record(Class::DeadToken);
-        assert_eq!(pause.record(Class::CredentialFault), Change::Paused);
+        assert_eq!(pause.record(Class::CredentialFault), PauseChange::Paused);
         let pause = Pause::default();
         for class in [Class::CredentialFault; 4] {
             pause.record(class);
         }
         pause.record(Class::Accepted);
-        assert_eq!(pause.record(Class::CredentialFault), Change::None);
+        assert_eq!(pause.record(Class::CredentialFault), PauseChange::None);
     }
 
     #[tokio::test(start_paused = true)]
@@ -180,7 +180,7 @@ mod tests {
         let pause = paused();
         pause.probe_now();
         assert!(pause.admits() && !pause.admits());
-        assert_eq!(pause.record(Class::Accepted), Change::Resumed);
+        assert_eq!(pause.record(Class::Accepted), PauseChange::Resumed);
         assert!(pause.admits() && pause.admits());
         assert_eq!(pause.paused_for(), None);
     }

@@ -1,11 +1,11 @@
 //! From how a push ended to what is reported of it.
 
-use super::job::{End, Ending};
-use super::routes::Route;
+use super::brake::Brake;
 use crate::call::outcome::{PushResult, TokenVerdict};
 use crate::call::push::{Answer, Class};
 use crate::call::secret::Secret;
 use crate::call::time::Timestamp;
+use crate::engine::push::{End, PushEnd};
 
 /// What is reported of a push.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,9 +59,9 @@ pub struct TokenFacts<'a> {
 }
 
 /// Judges the last push to a token and lets the brake learn from it.
-pub fn judge(ending: &Ending, route: &Route, facts: TokenFacts<'_>) -> Finding {
-    match &ending.end {
-        End::Answered(answer) => judge_answer(answer, route, facts),
+pub fn judge(push: &PushEnd, brake: &Brake, facts: TokenFacts<'_>) -> Finding {
+    match &push.end {
+        End::Answered(answer) => judge_answer(answer, brake, facts),
         End::Expired(last) => {
             let reason = last
                 .as_ref()
@@ -72,7 +72,7 @@ pub fn judge(ending: &Ending, route: &Route, facts: TokenFacts<'_>) -> Finding {
         }
         End::Cancelled(last) => {
             // If an attempt's end is unknown the outcome says so.
-            let unclear = last.as_ref().filter(|_| ending.unclear);
+            let unclear = last.as_ref().filter(|_| push.unclear);
             let reason = unclear
                 .and_then(|a| a.reason.as_deref())
                 .unwrap_or("caller_cancelled");
@@ -86,8 +86,8 @@ pub fn judge(ending: &Ending, route: &Route, facts: TokenFacts<'_>) -> Finding {
 
 /// The second environment of an `auto` device could not say anything about
 /// the token, after the first did not know it.
-pub fn undecided(ending: &Ending) -> Option<Finding> {
-    let reason = match &ending.end {
+pub fn undecided(push: &PushEnd) -> Option<Finding> {
+    let reason = match &push.end {
         End::Answered(answer) if answer.class == Class::CredentialFault => answer.reason.as_deref(),
         End::Paused => Some("lane_paused"),
         End::Answered(_) | End::Expired(_) | End::Cancelled(_) | End::Refused(_) => return None,
@@ -105,21 +105,21 @@ pub fn undecided(ending: &Ending) -> Option<Finding> {
     })
 }
 
-fn judge_answer(answer: &Answer, route: &Route, facts: TokenFacts<'_>) -> Finding {
+fn judge_answer(answer: &Answer, brake: &Brake, facts: TokenFacts<'_>) -> Finding {
     let (result, token) = match answer.class {
         Class::Accepted => {
             if !facts.ordinary {
-                route.token_accepted(facts.token);
+                brake.accepted(facts.token);
             }
             (PushResult::Accepted, None)
         }
         Class::DeadToken => match (answer.provider_timestamp, facts.registered_at) {
             // The app has registered since: the token is alive again.
             (Some(died), Some(registered)) if died <= registered => (PushResult::Rejected, None),
-            (Some(_) | None, Some(_) | None) => blame(route, facts, |brake_on| !brake_on),
+            (Some(_) | None, Some(_) | None) => blame(brake, facts, |brake_on| !brake_on),
         },
-        Class::BadToken => blame(route, facts, |_| route.brake.trusts_unknown_tokens()),
-        Class::SuspectToken => blame(route, facts, |_| false),
+        Class::BadToken => blame(brake, facts, |_| brake.trusts_unknown_tokens()),
+        Class::SuspectToken => blame(brake, facts, |_| false),
         Class::CredentialFault | Class::StaleCredential | Class::SigningThrottled => {
             (PushResult::CredentialFault, None)
         }
@@ -143,15 +143,15 @@ fn judge_answer(answer: &Answer, route: &Route, facts: TokenFacts<'_>) -> Findin
 
 /// Dead if `may_be_dead` says so (it is told whether the brake is on), else suspect.
 fn blame(
-    route: &Route,
+    brake: &Brake,
     facts: TokenFacts<'_>,
     may_be_dead: impl FnOnce(bool) -> bool,
 ) -> (PushResult, Option<TokenVerdict>) {
     if facts.ordinary {
         return (PushResult::SuspectToken, Some(TokenVerdict::Suspect));
     }
-    route.token_bad(facts.token);
-    if may_be_dead(route.brake.is_on()) {
+    brake.bad(facts.token);
+    if may_be_dead(brake.is_on()) {
         (PushResult::DeadToken, Some(TokenVerdict::Dead))
     } else {
         (PushResult::SuspectToken, Some(TokenVerdict::Suspect))

@@ -4,17 +4,18 @@
 //! Bounded in number and in bytes. Of a token only the shortened form is kept,
 //! and nothing of what a push said.
 
+mod meter;
 mod push;
 mod trail;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use self::meter::Meter;
+pub use self::meter::{Counts, WINDOW};
 pub use self::push::{Attempted, Ended, Seen, Stage, Subject};
-use self::push::{Course, LONGEST_WORD, Push, cut};
+use self::push::{LONGEST_WORD, cut};
 pub use self::trail::Trail;
-use super::meter::{Counts, Meter};
 use crate::call::event::{EventKind, Platform};
 use crate::call::outcome::{PushOutcome, PushResult};
 
@@ -36,11 +37,11 @@ impl Default for Limits {
     }
 }
 
-/// The last pushes. No lock in here is ever held across an await.
+/// The last pushes, in a ring buffer: a push is found by its number. No lock
+/// in here is ever held across an await.
 #[derive(Debug, Default)]
 pub struct History {
     limits: Limits,
-    bytes: AtomicUsize,
     kept: Mutex<Kept>,
 }
 
@@ -48,7 +49,10 @@ pub struct History {
 struct Kept {
     /// The number of the next push.
     next: u64,
-    pushes: VecDeque<Arc<Push>>,
+    /// In the order of their numbers, without a gap.
+    pushes: VecDeque<Seen>,
+    /// Of `pushes`, estimated.
+    bytes: usize,
     latencies: VecDeque<Latency>,
     meter: Meter,
 }
@@ -74,10 +78,10 @@ pub enum Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    fn has(self, push: &Push) -> bool {
+    fn has(self, push: &Seen) -> bool {
         match self {
             Self::All => true,
-            Self::Failed => match &push.course().stage {
+            Self::Failed => match &push.stage {
                 Stage::Final(end) => counted(end.result).failed > 0,
                 Stage::UnderWay => false,
                 Stage::Left => true,
@@ -104,41 +108,33 @@ impl History {
                 *text = Some(cut(long, LONGEST_WORD).into());
             }
         }
-        let bytes = subject.bytes() + size_of::<Push>() + 4 * size_of::<usize>();
-        let course = Course {
+        let mut kept = self.lock();
+        let number = kept.next;
+        kept.next += 1;
+        let push = Seen {
+            number,
+            subject,
             attempts: Vec::new(),
             left_out: 0,
             stage: Stage::UnderWay,
-            bytes,
-            gone: false,
         };
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let mut kept = self.lock();
-        let push = Arc::new(Push {
-            number: kept.next,
-            subject,
-            course: Mutex::new(course),
-        });
-        kept.next += 1;
-        kept.pushes.push_back(Arc::clone(&push));
-        self.trim(&mut kept);
-        drop(kept);
+        kept.bytes += push.bytes();
+        kept.pushes.push_back(push);
+        kept.trim(self.limits);
         Trail {
             history: self,
-            push,
+            number,
+            open: true,
         }
     }
 
     /// The newest pushes that are wanted, the newest first.
     #[must_use]
     pub fn last(&self, most: usize, wanted: Wanted<'_>) -> Vec<Seen> {
-        let found: Vec<Arc<Push>> = {
-            let kept = self.lock();
-            let newest = kept.pushes.iter().rev();
-            let hits = newest.filter(|push| wanted.has(push));
-            hits.take(most).cloned().collect()
-        };
-        found.iter().map(|push| push.seen()).collect()
+        let kept = self.lock();
+        let newest = kept.pushes.iter().rev();
+        let hits = newest.filter(|push| wanted.has(push));
+        hits.take(most).cloned().collect()
     }
 
     /// How many pushes it holds, and how many it has seen.
@@ -151,7 +147,7 @@ impl History {
     /// Bytes, estimated.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
+        self.lock().bytes
     }
 
     /// How much it remembers at most.
@@ -178,19 +174,9 @@ impl History {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn trim(&self, kept: &mut Kept) {
-        while kept.pushes.len() > self.limits.pushes || self.bytes() > self.limits.bytes {
-            let Some(oldest) = kept.pushes.pop_front() else {
-                return;
-            };
-            let mut course = oldest.course();
-            course.gone = true;
-            self.bytes.fetch_sub(course.bytes, Ordering::Relaxed);
-        }
-    }
-
-    fn count(&self, outcome: &PushOutcome) {
+    fn end(&self, number: u64, ended: Box<Ended>, outcome: &PushOutcome) {
         let mut kept = self.lock();
+        kept.change(number, |push| push.stage = Stage::Final(ended));
         kept.meter.count(counted(outcome.result));
         if outcome.result == PushResult::Accepted && outcome.event == EventKind::Ring {
             if kept.latencies.len() >= self.limits.pushes {
@@ -201,7 +187,32 @@ impl History {
                 push_ms: u32::try_from(outcome.push_ms).unwrap_or(u32::MAX),
             });
         }
-        self.trim(&mut kept);
+        kept.trim(self.limits);
+    }
+}
+
+impl Kept {
+    /// Changes a push, unless newer ones have pushed it out.
+    fn change(&mut self, number: u64, change: impl FnOnce(&mut Seen)) {
+        let first = self.pushes.front().map_or(number, |push| push.number);
+        let place = number
+            .checked_sub(first)
+            .and_then(|n| usize::try_from(n).ok());
+        let Some(push) = place.and_then(|place| self.pushes.get_mut(place)) else {
+            return;
+        };
+        let before = push.bytes();
+        change(push);
+        self.bytes = self.bytes + push.bytes() - before;
+    }
+
+    fn trim(&mut self, limits: Limits) {
+        while self.pushes.len() > limits.pushes || self.bytes > limits.bytes {
+            let Some(oldest) = self.pushes.pop_front() else {
+                return;
+            };
+            self.bytes -= oldest.bytes();
+        }
     }
 }
 
