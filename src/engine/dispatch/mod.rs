@@ -205,8 +205,9 @@ impl Dispatcher {
             [one] => tally.add(self.device(event, one).await),
             devices => {
                 let all = devices.iter().map(|entry| self.device(event, entry));
-                let done = join_all(all).await;
-                done.into_iter().for_each(|done| tally.add(done));
+                for done in join_all(all).await {
+                    tally.add(done);
+                }
             }
         }
         let platform = match delivery.source {
@@ -274,7 +275,7 @@ impl Dispatcher {
         }
         match self.safe(Platform::Unknown, event, &tally.elsewhere).await {
             Verdict::Settled => Verdict::Split(parts),
-            other => other,
+            other @ (Verdict::Dead(_) | Verdict::Split(_) | Verdict::Abandoned) => other,
         }
     }
 

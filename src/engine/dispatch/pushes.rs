@@ -116,10 +116,12 @@ impl Pushes {
                 ring: Some(&ring),
             };
             let (result, unclear) = self.push(event, device, id, route, message).await;
-            let state = match result {
-                PushResult::Accepted => RingState::Accepted,
-                _ if unclear => RingState::Unclear,
-                _ => RingState::NotSent,
+            let state = if result == PushResult::Accepted {
+                RingState::Accepted
+            } else if unclear {
+                RingState::Unclear
+            } else {
+                RingState::NotSent
             };
             if let Some(cancel) = ring.end(state)
                 && let Some(device) = listed(&cancel, &device.id)

@@ -86,6 +86,7 @@ pub fn judge(push: &PushEnd, brake: &Brake, facts: TokenFacts<'_>) -> Finding {
 
 /// The second environment of an `auto` device could not say anything about
 /// the token, after the first did not know it.
+#[must_use]
 pub fn undecided(push: &PushEnd) -> Option<Finding> {
     let reason = match &push.end {
         End::Answered(answer) if answer.class == Class::CredentialFault => answer.reason.as_deref(),
