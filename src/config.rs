@@ -329,6 +329,18 @@ service_account_file = "sa.json"
             ),
             ("[apns]\nconnections = 0", "apns.connections: must be 1 to"),
             (
+                "[admin]\nlisten = \"127.0.0.1:84430\"",
+                "admin.listen: invalid socket address syntax",
+            ),
+            (
+                "[apns]\nsandbox_url = \"https://gw:84430\"",
+                "apns.sandbox_url: names the port 84430; a port is",
+            ),
+            (
+                "[fcm]\nurl = \"https://gw:84430\"",
+                "fcm.url names the port 84430; a port is",
+            ),
+            (
                 "amqp = 5",
                 "amqp: invalid type: integer `5`, expected a table",
             ),

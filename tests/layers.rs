@@ -15,11 +15,18 @@ const ADAPTERS: [&str; 5] = [
     "providers::fcm",
     "providers::probe",
 ];
+/// What the providers share.
+const SHARED: [&str; 4] = [
+    "providers::endpoint",
+    "providers::http2",
+    "providers::retry",
+    "providers::tls",
+];
 
 /// What a module may use, besides itself. `None`: it stands in no layer.
 fn allowed(module: &str) -> Option<BTreeSet<&'static str>> {
     let core = || LEAVES.into_iter().chain(["call"]);
-    let below_shell = || core().chain(ADAPTERS).chain(["engine", "providers::tls"]);
+    let below_shell = || core().chain(ADAPTERS).chain(SHARED).chain(["engine"]);
     let shell = ["config", "admin", "telemetry"];
     Some(match module {
         "lib" | "main" | "cli" => below_shell()
@@ -28,17 +35,12 @@ fn allowed(module: &str) -> Option<BTreeSet<&'static str>> {
             .collect(),
         "app" | "config" | "admin" | "telemetry" => below_shell().chain(shell).collect(),
         "amqp" => core().chain(["engine"]).collect(),
-        "providers" => [
-            "providers::apns",
-            "providers::fcm",
-            "providers::probe",
-            "providers::tls",
-        ]
-        .into(),
-        "providers::apns" | "providers::fcm" | "providers::probe" => {
-            core().chain(["providers::tls"]).collect()
-        }
-        "providers::tls" => LEAVES.into(),
+        "providers" => ADAPTERS.into_iter().chain(SHARED).collect(),
+        "providers::apns" | "providers::fcm" | "providers::probe" => core().chain(SHARED).collect(),
+        "providers::http2" => core()
+            .chain(["providers::endpoint", "providers::retry"])
+            .collect(),
+        "providers::endpoint" | "providers::retry" | "providers::tls" => LEAVES.into(),
         "engine" => core().collect(),
         // It judges the clients: what it shared with them would cancel out.
         "simulator" => ["shutdown"].into(),

@@ -18,7 +18,7 @@ use crate::engine::lane::Lane;
 use crate::engine::routes::{App, IosLanes, Routes};
 use crate::engine::tokens::Brake;
 use crate::metrics::{LaneLabels, Metrics};
-use crate::providers::{apns, fcm, tls};
+use crate::providers::{apns, fcm, http2, tls};
 
 use super::observe::{Watch, Watched};
 
@@ -180,7 +180,7 @@ impl Workshop {
             credentials,
             roots,
             metrics: &self.metrics,
-            tuning: apns::Tuning::default(),
+            tuning: http2::Tuning::default(),
         })
         .map(Arc::new)
         .map_err(|error| error.to_string())
@@ -223,7 +223,6 @@ impl Workshop {
         let tokens = self.token_sources.of(account);
         let client = fcm::Client::new(&config.fcm, account, tokens, &self.metrics)
             .map_err(|e| config.error(format!("apps.\"{name}\".android"), e))?;
-        client.keep_connected();
         let client = Arc::new(client);
         let labels = LaneLabels {
             app: name.to_owned(),

@@ -8,6 +8,7 @@ use crate::call::time::Timestamp;
 use crate::engine::deadline::wall_clock;
 use crate::engine::lane::Lane;
 use crate::metrics::{CredentialLabels, Metrics};
+use crate::providers::http2::Status;
 use crate::providers::{apns, fcm};
 
 /// A provider's client.
@@ -20,13 +21,16 @@ pub(super) enum Client {
 impl Client {
     pub(super) async fn warm(&self, limit: Duration) {
         match self {
-            Self::Apns(client) => {
-                client.warm(limit).await;
-            }
-            Self::Fcm(client) => {
-                // It has a limit of its own, which may be longer.
-                let _ = tokio::time::timeout(limit, client.warm()).await;
-            }
+            Self::Apns(client) => client.warm(limit).await,
+            Self::Fcm(client) => client.warm(limit).await,
+        };
+    }
+
+    /// How its connections are.
+    pub(super) fn status(&self) -> Status {
+        match self {
+            Self::Apns(client) => client.status(),
+            Self::Fcm(client) => client.status(),
         }
     }
 

@@ -14,8 +14,8 @@ use crate::call::event::Environment;
 use crate::call::preview::Preview;
 use crate::call::push::{Answer, Attempt, PushClient};
 use crate::config::Config;
-use crate::providers::probe::{Phases, probe};
-use crate::providers::{apns, fcm, tls};
+use crate::providers::http2::Phases;
+use crate::providers::{apns, fcm};
 
 /// Opening connections takes no more of a push's time than this.
 const PREPARE: Duration = Duration::from_secs(5);
@@ -45,7 +45,7 @@ pub struct SeenAttempt {
 /// How a client's connections and credentials came up.
 #[derive(Clone, Debug, Default)]
 pub struct Prepared {
-    /// The phases of its newest connection, or on Android of one like it.
+    /// The phases of its newest connection.
     pub phases: Option<Phases>,
     /// Until there was an access token; on Android only.
     pub credential: Option<Duration>,
@@ -69,8 +69,6 @@ pub(super) struct Watched {
     client: Client,
     environment: Option<Environment>,
     describe: Box<Describe>,
-    /// Address, CA file.
-    fcm: fcm::Settings,
     watch: Watch,
     prepared: OnceCell<Prepared>,
 }
@@ -94,7 +92,6 @@ impl Watched {
                 Some(Preview::of(&request, attempt.token, attempt.payload, shown))
             }),
             client: Client::Apns(client),
-            fcm: config.fcm.clone(),
             watch,
             prepared: OnceCell::new(),
         })
@@ -117,7 +114,6 @@ impl Watched {
                 Some(Preview::of(&request, attempt.token, attempt.payload, shown))
             }),
             client: Client::Fcm(client),
-            fcm: config.fcm.clone(),
             watch,
             prepared: OnceCell::new(),
         })
@@ -147,37 +143,19 @@ impl Watched {
     }
 
     async fn prepare(&self, limit: Duration) -> Prepared {
-        match &self.client {
-            Client::Apns(client) => {
-                let status = client.warm(limit).await;
-                Prepared {
-                    phases: status.timings.map(|timings| Phases {
-                        dns: timings.dns,
-                        tcp: timings.tcp,
-                        tls: Some(timings.tls),
-                        http: timings.http2,
-                    }),
-                    credential: None,
-                    error: status.error.filter(|_| status.ready == 0),
-                }
-            }
+        let begun = Instant::now();
+        let (status, credential) = match &self.client {
+            Client::Apns(client) => (client.warm(limit).await, None),
             Client::Fcm(client) => {
-                let begun = Instant::now();
                 let settled = tokio::time::timeout(limit, client.tokens().settled());
                 let credential = async { settled.await.ok().map(|_| begun.elapsed()) };
-                let warm = tokio::time::timeout(limit, client.warm());
-                let (credential, phases, _) =
-                    tokio::join!(credential, fcm_phases(&self.fcm, limit), warm);
-                let (phases, error) = match phases {
-                    Ok(phases) => (Some(phases), None),
-                    Err(error) => (None, Some(error)),
-                };
-                Prepared {
-                    phases,
-                    credential,
-                    error,
-                }
+                tokio::join!(client.warm(limit), credential)
             }
+        };
+        Prepared {
+            phases: status.phases,
+            credential,
+            error: status.error.filter(|_| status.ready == 0),
         }
     }
 }
@@ -202,14 +180,4 @@ pub fn authorization(credentials: &apns::Credentials) -> Option<String> {
         let (key, team) = (signer.key_id(), signer.team_id());
         format!("bearer … (signed with key {key} of team {team}, not shown)")
     })
-}
-
-async fn fcm_phases(settings: &fcm::Settings, limit: Duration) -> Result<Phases, String> {
-    let tls = tls::roots_from(settings.ca_file.as_deref())
-        .and_then(|roots| tls::client_config(roots, None, &[b"h2"]))
-        .map_err(|error| error.to_string())?;
-    let url = format!("{}/", settings.url.trim_end_matches('/'));
-    let seen = probe(&url, tls, limit).await;
-    seen.map(|seen| seen.phases)
-        .map_err(|error| error.to_string())
 }

@@ -38,7 +38,15 @@ fn lane(engine: &EngineLane, client: &Client) -> Lane {
         in_flight,
         waiting,
     } = engine.status();
-    let (connections, credential) = match client {
+    let status = client.status();
+    let connections = Connections {
+        wanted: status.wanted,
+        ready: status.ready,
+        suspect: status.suspect,
+        connecting: status.connecting,
+        error: status.error,
+    };
+    let credential = match client {
         Client::Apns(client) => apple(client),
         Client::Fcm(client) => google(client),
     };
@@ -56,16 +64,8 @@ fn lane(engine: &EngineLane, client: &Client) -> Lane {
     }
 }
 
-fn apple(client: &apns::Client) -> (Connections, Credential) {
-    let status = client.status();
-    let connections = Connections {
-        wanted: status.wanted,
-        ready: status.ready,
-        suspect: status.suspect,
-        connecting: status.connecting,
-        error: status.error,
-    };
-    let credential = match client.credentials() {
+fn apple(client: &apns::Client) -> Credential {
+    match client.credentials() {
         apns::Credentials::Key(signer) => Credential::Key {
             id: signer.key_id().to_owned(),
             age: signer.age(),
@@ -73,22 +73,12 @@ fn apple(client: &apns::Client) -> (Connections, Credential) {
         apns::Credentials::Certificate(certificate) => Credential::Certificate {
             expires: certificate.expires(),
         },
-    };
-    (connections, credential)
+    }
 }
 
-fn google(client: &fcm::Client) -> (Connections, Credential) {
-    // A suspect one has left its place to a fresh one, which is connecting.
-    let (wanted, ready) = client.connections();
-    let connections = Connections {
-        wanted,
-        ready,
-        connecting: wanted - ready.min(wanted),
-        ..Connections::default()
-    };
-    let credential = Credential::AccessToken {
+fn google(client: &fcm::Client) -> Credential {
+    Credential::AccessToken {
         expires: client.expires_at(),
         trouble: client.tokens().trouble(),
-    };
-    (connections, credential)
+    }
 }

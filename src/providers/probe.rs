@@ -1,41 +1,24 @@
 //! One connection to a server, looked at step by step: for people who want to
 //! know where it fails, how long it takes and what time it is over there.
 
-use std::io;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{DATE, HOST};
+use http::uri::PathAndQuery;
 use http::{HeaderMap, Request, Uri, Version};
 use http_body_util::Empty;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::ClientConfig;
-use rustls_pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, lookup_host};
-use tokio::time::{Instant, timeout};
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
+use tokio::time::timeout;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::endpoint::{Endpoint, EndpointFault};
+use super::http2::Phases;
+use super::http2::dial::{DialError, Lap, Target};
 use crate::call::time::Timestamp;
-
-/// For each address of a name.
-const EACH_ADDRESS: Duration = Duration::from_millis(1500);
-
-/// How long each phase took.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Phases {
-    /// Looking up the name.
-    pub dns: Duration,
-    /// TCP, with the addresses that did not answer.
-    pub tcp: Duration,
-    /// The TLS handshake; `None` without TLS.
-    pub tls: Option<Duration>,
-    /// HTTP: until the answer to a HEAD request.
-    pub http: Duration,
-}
 
 /// What a connection showed.
 #[derive(Clone, Debug)]
@@ -54,32 +37,14 @@ pub struct Seen {
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// The address is none.
-    #[error("{0} is not an address")]
-    Address(String),
-    /// The name cannot be looked up.
-    #[error("looking up {host}: {error}")]
-    Lookup {
-        /// The name.
-        host: String,
-        /// What the resolver says.
-        error: io::Error,
-    },
-    /// Nobody takes a connection.
-    #[error("connecting to {host}: {error}")]
-    Tcp {
-        /// Host and port.
-        host: String,
-        /// What the system says.
-        error: io::Error,
-    },
-    /// The handshake fails.
-    #[error("TLS with {host}: {error}")]
-    Tls {
-        /// The name.
-        host: String,
-        /// What rustls says.
-        error: io::Error,
-    },
+    #[error("{0} {1}")]
+    Address(String, EndpointFault),
+    /// The host cannot be named in TLS.
+    #[error("{0} is not a host name")]
+    Host(String),
+    /// The server was not reached.
+    #[error(transparent)]
+    Dial(#[from] DialError),
     /// There is no HTTP.
     #[error("HTTP with {host}: {error}")]
     Http {
@@ -106,60 +71,21 @@ pub async fn probe(url: &str, tls: ClientConfig, limit: Duration) -> Result<Seen
 }
 
 async fn open(url: &str, tls: ClientConfig) -> Result<Seen, ProbeError> {
-    let wrong = || ProbeError::Address(url.to_owned());
-    let uri: Uri = url.parse().map_err(|_| wrong())?;
-    let secure = uri.scheme_str() == Some("https");
-    let host = uri.host().ok_or_else(wrong)?.trim_matches(['[', ']']);
-    let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
-    let mut phases = Phases::default();
-    let mut lap = Instant::now();
-    let addresses: Vec<_> = lookup_host((host, port))
+    let endpoint =
+        Endpoint::parse(url).map_err(|fault| ProbeError::Address(url.to_owned(), fault))?;
+    let host = endpoint.host().to_owned();
+    let path = format!("{}/", endpoint.path());
+    let uri = endpoint.at(path.try_into().unwrap_or(PathAndQuery::from_static("/")));
+    let target = Target::new(endpoint, tls).map_err(|_| ProbeError::Host(host.clone()))?;
+    let (stream, mut phases) = target.dial().await?;
+    let facts = stream.session().map(TlsFacts::of);
+    let http2 = facts.as_ref().is_some_and(|facts| facts.http2);
+    let mut lap = Lap::start();
+    let headers = head(stream, &uri, http2)
         .await
-        .map_err(|error| ProbeError::Lookup {
-            host: host.to_owned(),
-            error,
-        })?
-        .collect();
-    phases.dns = split(&mut lap);
-    let tcp = dial(&addresses).await.map_err(|error| ProbeError::Tcp {
-        host: format!("{host}:{port}"),
-        error,
-    })?;
-    phases.tcp = split(&mut lap);
-    let failed = |error| ProbeError::Http {
-        host: host.to_owned(),
-        error,
-    };
-    if !secure {
-        let headers = head(tcp, &uri, false).await.map_err(failed)?;
-        phases.http = split(&mut lap);
-        return Ok(seen(phases, &headers, None));
-    }
-    let name = ServerName::try_from(host.to_owned()).map_err(|_| wrong())?;
-    let connector = TlsConnector::from(std::sync::Arc::new(tls));
-    let stream = connector.connect(name, tcp).await;
-    let stream = stream.map_err(|error| ProbeError::Tls {
-        host: host.to_owned(),
-        error,
-    })?;
-    phases.tls = Some(split(&mut lap));
-    let facts = TlsFacts::of(&stream);
-    let headers = head(stream, &uri, facts.http2).await.map_err(failed)?;
-    phases.http = split(&mut lap);
-    Ok(seen(phases, &headers, Some(facts)))
-}
-
-async fn dial(addresses: &[std::net::SocketAddr]) -> io::Result<TcpStream> {
-    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for address in addresses {
-        match timeout(EACH_ADDRESS, TcpStream::connect(address)).await {
-            // Nagle would hold back the request until SETTINGS are acknowledged.
-            Ok(Ok(stream)) => return stream.set_nodelay(true).map(|()| stream),
-            Ok(Err(error)) => last = error,
-            Err(_) => last = io::ErrorKind::TimedOut.into(),
-        }
-    }
-    Err(last)
+        .map_err(|error| ProbeError::Http { host, error })?;
+    phases.http = lap.split();
+    Ok(seen(phases, &headers, facts))
 }
 
 /// The headers of the answer to a HEAD request.
@@ -210,8 +136,7 @@ struct TlsFacts {
 }
 
 impl TlsFacts {
-    fn of(stream: &TlsStream<TcpStream>) -> Self {
-        let session = stream.get_ref().1;
+    fn of(session: &ClientConnection) -> Self {
         let leaf = session.peer_certificates().and_then(<[_]>::first);
         let expires = leaf.and_then(|leaf| {
             let (_, parsed) = X509Certificate::from_der(leaf).ok()?;
@@ -239,9 +164,4 @@ fn seen(phases: Phases, headers: &HeaderMap, tls: Option<TlsFacts>) -> Seen {
         certificate_expires,
         tls_version,
     }
-}
-
-fn split(lap: &mut Instant) -> Duration {
-    let now = Instant::now();
-    now - std::mem::replace(lap, now)
 }

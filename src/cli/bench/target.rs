@@ -122,7 +122,7 @@ fn redirect(config: &mut Config, url: &str, args: &Args) -> Result<(), Usage> {
     }
     if args.platform.has(Platform::Ios) {
         let endpoint =
-            apns::Endpoint::parse(url).map_err(|problem| Usage(format!("--gateway: {problem}")))?;
+            apns::endpoint(url).map_err(|problem| Usage(format!("--gateway: {problem}")))?;
         config.apns.production_url = endpoint.clone();
         config.apns.sandbox_url = endpoint;
         config.apns.ca_file.clone_from(&args.gateway_ca);

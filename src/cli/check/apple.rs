@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::engine::deadline::wall_clock;
 use crate::metrics::Metrics;
 use crate::providers::probe::probe;
-use crate::providers::{apns, tls};
+use crate::providers::{apns, http2, tls};
 
 /// No device has this token: Apple's are hexadecimal.
 const NOBODY: &str = "ringpushcheck";
@@ -96,7 +96,7 @@ fn client(
         credentials,
         roots,
         metrics: &Metrics::default(),
-        tuning: apns::Tuning::default(),
+        tuning: http2::Tuning::default(),
     })
     .map_err(|error| error.to_string())
 }

@@ -15,6 +15,7 @@ use crate::cli::explain::find;
 use crate::config::Config;
 use crate::engine::deadline::wall_clock;
 use crate::metrics::Metrics;
+use crate::providers::http2::dial::DialError;
 use crate::providers::probe::{ProbeError, probe};
 use crate::providers::{fcm, tls};
 
@@ -55,7 +56,11 @@ pub(super) async fn prove(
     proofs.push(granted);
     if has_token {
         let metrics = Metrics::default();
-        match fcm::Client::new(&config.fcm, account, tokens.clone(), &metrics) {
+        let settings = fcm::Settings {
+            connections: 1,
+            ..config.fcm.clone()
+        };
+        match fcm::Client::new(&settings, account, tokens.clone(), &metrics) {
             Ok(client) => {
                 let answer = ask(&client, limit).await;
                 proofs.push(judge(title("right to send"), &answer));
@@ -104,24 +109,40 @@ async fn reach(
 
 fn cure(error: &ProbeError, fcm: bool) -> &'static str {
     match (error, fcm) {
-        (ProbeError::Address(_) | ProbeError::Lookup { .. }, true) => {
-            "mend fcm.url (https://fcm.googleapis.com), or DNS on this machine"
-        }
-        (ProbeError::Address(_) | ProbeError::Lookup { .. }, false) => {
-            "mend token_uri in the service account's file, or DNS on this machine"
-        }
-        (ProbeError::Tls { .. }, true) => {
+        (
+            ProbeError::Address(..)
+            | ProbeError::Host(_)
+            | ProbeError::Dial(DialError::Lookup { .. }),
+            true,
+        ) => "mend fcm.url (https://fcm.googleapis.com), or DNS on this machine",
+        (
+            ProbeError::Address(..)
+            | ProbeError::Host(_)
+            | ProbeError::Dial(DialError::Lookup { .. }),
+            false,
+        ) => "mend token_uri in the service account's file, or DNS on this machine",
+        (ProbeError::Dial(DialError::Tls { .. }), true) => {
             "set fcm.ca_file to the CA of that server, or remove it for Google's own; look for a \
              proxy that breaks TLS"
         }
-        (ProbeError::Tls { .. }, false) => {
+        (ProbeError::Dial(DialError::Tls { .. }), false) => {
             "let the system trust that server's CA (SSL_CERT_FILE adds one); look for a proxy that \
              breaks TLS"
         }
-        (ProbeError::Tcp { .. } | ProbeError::Http { .. } | ProbeError::TimedOut(_), true) => {
+        (
+            ProbeError::Dial(DialError::Tcp { .. })
+            | ProbeError::Http { .. }
+            | ProbeError::TimedOut(_),
+            true,
+        ) => {
             "let this machine reach fcm.googleapis.com, port 443 (firewall, route), or mend fcm.url"
         }
-        (ProbeError::Tcp { .. } | ProbeError::Http { .. } | ProbeError::TimedOut(_), false) => {
+        (
+            ProbeError::Dial(DialError::Tcp { .. })
+            | ProbeError::Http { .. }
+            | ProbeError::TimedOut(_),
+            false,
+        ) => {
             "let this machine reach oauth2.googleapis.com, port 443 (firewall, route), or mend \
              token_uri"
         }

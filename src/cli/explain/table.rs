@@ -170,8 +170,8 @@ mod tests {
             include_str!("../../call/payload/error.rs"),
             include_str!("../../providers/apns/client.rs"),
             include_str!("../../providers/fcm/client.rs"),
-            include_str!("../../providers/fcm/failure.rs"),
-            include_str!("../../providers/fcm/oauth.rs"),
+            include_str!("../../providers/http2/pool.rs"),
+            include_str!("../../providers/fcm/access/oauth.rs"),
         ];
         let openings = [
             "reason: \"",

@@ -22,8 +22,7 @@ use crate::cli::screen::Screen;
 use crate::cli::{DONE, FAILED};
 use crate::engine::deadline::wall_clock;
 use crate::metrics::Metrics;
-use crate::providers::probe::Phases;
-use crate::providers::{apns, fcm, tls};
+use crate::providers::{apns, fcm, http2, tls};
 
 /// A ring, rendered.
 struct Rendered {
@@ -202,7 +201,7 @@ async fn connect(
         credentials,
         roots,
         metrics: &Metrics::default(),
-        tuning: apns::Tuning::default(),
+        tuning: http2::Tuning::default(),
     })
     .map_err(|error| plan.config.error(table, error))?;
     let status = client.warm(plan.args.timeout).await;
@@ -216,12 +215,7 @@ async fn connect(
         (_, _) => None,
     };
     Ok(Prepared {
-        phases: status.timings.map(|timings| Phases {
-            dns: timings.dns,
-            tcp: timings.tcp,
-            tls: Some(timings.tls),
-            http: timings.http2,
-        }),
+        phases: status.phases,
         credential: None,
         error,
     })

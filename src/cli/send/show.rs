@@ -12,7 +12,7 @@ use crate::app::observe::{Prepared, SeenAttempt};
 use crate::call::event::{Environment, EnvironmentChoice};
 use crate::call::preview::Preview;
 use crate::cli::screen::Screen;
-use crate::providers::probe::Phases;
+use crate::providers::http2::Phases;
 
 /// Shows what became of it.
 ///

@@ -1,32 +1,40 @@
 //! From a response's head and body to an [`Answer`].
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use http::{HeaderMap, header::RETRY_AFTER, response::Parts};
+use http::{HeaderMap, response::Parts};
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::call::push::{Answer, Class};
 use crate::call::time::Timestamp;
+use crate::providers::retry::retry_after;
 
 use super::reason::{Reason, classify};
 
-/// Reads a complete response. `sent` is the `apns-id` that was sent, for
-/// servers that do not repeat it; `now` is what an HTTP date counts from.
+/// The one status of an acceptance.
+const ACCEPTED: u16 = 200;
+
+/// Reads a response; of an acceptance the head is enough. `sent` is the
+/// `apns-id` that was sent, for servers that do not repeat it.
 #[must_use]
-pub fn read(head: &Parts, body: &[u8], sent: Uuid, now: SystemTime) -> Answer {
+pub fn read(head: &Parts, body: &[u8], sent: Uuid) -> Answer {
     let status = head.status.as_u16();
-    let (reason, timestamp) = read_body(body);
+    let (reason, timestamp) = if status == ACCEPTED {
+        (None, None)
+    } else {
+        read_body(body)
+    };
     let class = classify(status, reason.as_ref());
     let mut answer = Answer::new(class);
     answer.status = Some(status);
-    answer.retry_after = retry_after(&head.headers, now);
     answer.provider_id = text(&head.headers, "apns-id");
     answer.provider_timestamp = timestamp;
     answer.detail = detail(head, reason.as_ref());
     if class == Class::Accepted {
         answer.provider_id = answer.provider_id.or_else(|| Some(sent.to_string()));
     } else {
+        answer.retry_after = retry_after(&head.headers, SystemTime::now());
         answer.reason = reason.map(|reason| reason.as_str().to_owned());
     }
     answer
@@ -57,22 +65,12 @@ fn read_body(body: &[u8]) -> (Option<Reason>, Option<Timestamp>) {
     (reason, timestamp)
 }
 
-/// Seconds or an HTTP date (RFC 9110, 10.2.3). A date in the past is zero.
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = value.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = httpdate::parse_http_date(value).ok()?;
-    Some(date.duration_since(now).unwrap_or_default())
-}
-
 fn detail(head: &Parts, reason: Option<&Reason>) -> Option<String> {
     if let Some(unique) = text(&head.headers, "apns-unique-id") {
         // The sandbox's name for the push, under which Apple's console finds it.
         return Some(format!("apns-unique-id {unique}"));
     }
-    let bare = reason.is_none() && head.status.as_u16() != 200;
+    let bare = reason.is_none() && head.status.as_u16() != ACCEPTED;
     bare.then(|| format!("HTTP {} without a reason", head.status.as_u16()))
 }
 
@@ -83,7 +81,7 @@ fn text(headers: &HeaderMap, name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::UNIX_EPOCH;
+    use std::time::Duration;
 
     use http::Response;
 
@@ -91,8 +89,7 @@ mod tests {
 
     fn answer(response: http::response::Builder, body: &str) -> Answer {
         let (head, ()) = response.body(()).unwrap().into_parts();
-        let now = UNIX_EPOCH + Duration::from_secs(1_790_000_000);
-        read(&head, body.as_bytes(), Uuid::nil(), now)
+        read(&head, body.as_bytes(), Uuid::nil())
     }
 
     fn status(status: u16) -> http::response::Builder {
@@ -127,14 +124,9 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let wait = |value: &str| answer(status(503).header("retry-after", value), "").retry_after;
-        assert_eq!(wait("7"), Some(Duration::from_secs(7)));
-        let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(1_790_000_030));
-        assert_eq!(wait(&date), Some(Duration::from_secs(30)));
-        let past = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(1_780_000_000));
-        assert_eq!(wait(&past), Some(Duration::ZERO));
-        assert_eq!(wait("soon"), None);
+    fn retry_after_is_read() {
+        let asked = answer(status(503).header("retry-after", "7"), "");
+        assert_eq!(asked.retry_after, Some(Duration::from_secs(7)));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Certificates from `.p12` and PEM files.
 
+use std::fmt;
+
 use p12_keystore::KeyStore;
 use rustls::InconsistentKeys;
 use rustls::sign::CertifiedKey;
@@ -10,7 +12,33 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use crate::call::time::Timestamp;
 use crate::providers::tls;
 
-use super::credentials::Certificate;
+/// A client certificate with its key.
+pub struct Certificate {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    expires: Timestamp,
+}
+
+impl Certificate {
+    /// When it ceases to be valid.
+    #[must_use]
+    pub const fn expires(&self) -> Timestamp {
+        self.expires
+    }
+
+    /// What TLS shows.
+    pub(super) fn identity(&self) -> tls::Identity {
+        (self.chain.clone(), self.key.clone_key())
+    }
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificate")
+            .field("expires", &self.expires)
+            .finish_non_exhaustive()
+    }
+}
 
 /// Why a certificate file cannot be used, and the cure.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]

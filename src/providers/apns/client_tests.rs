@@ -1,5 +1,7 @@
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use bytes::{Bytes, BytesMut};
 use futures_util::future::join_all;
 use http::header::AUTHORIZATION;
 use http::{Method, Request};
@@ -8,19 +10,19 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
+use uuid::Uuid;
 
 use super::super::certificate;
-use super::super::pool::Tuning;
 use super::super::signer::{self, Signers};
-use super::super::testing::{
-    Command, INTERNAL_ERROR, NO_ERROR, REFUSED_STREAM, Seen, Server, answer, goaway, head, reset,
-    server_tls, stream_limit,
-};
 use super::*;
 use crate::call::push::{Gate, PushKind};
 use crate::call::secret::Secret;
 use crate::call::time::Timestamp;
 use crate::metrics::ConnectionLabels;
+use crate::providers::http2::testing::{
+    Command, INTERNAL_ERROR, NO_ERROR, REFUSED_STREAM, Seen, Server, answer, goaway, head, reset,
+    server_tls, stream_limit,
+};
 
 const TOKEN: &str = "00fc13adff785122b4ad28809a3420982341241421348097878e577c991de8f0";
 const LONG: Duration = Duration::from_secs(10);
@@ -339,7 +341,7 @@ async fn a_timeout_makes_a_connection_suspect_until_it_speaks() {
 async fn a_dead_connection_is_found_by_ping_and_not_by_a_ring() {
     let server = Server::start(100, accept).await;
     let mut setup = Setup::default();
-    setup.tuning.liveness = super::super::connection::Liveness {
+    setup.tuning.liveness = http2::Liveness {
         interval: Duration::from_millis(100),
         stale: Duration::from_secs(60),
         silence: Duration::from_millis(200),

@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustls_pki_types::pem::{PemObject, SectionKind};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::call::time::Timestamp;
 use crate::providers::tls;
 
-use super::certificate::{self, CertificateError};
+use super::certificate::{self, Certificate, CertificateError};
 use super::settings::{AppSettings, SettingsError};
 use super::signer::{SignError, Signer, Signers};
 
@@ -22,21 +21,6 @@ pub enum Credentials {
     Key(Arc<Signer>),
     /// A certificate ("Establishing a certificate-based connection to APNs").
     Certificate(Arc<Certificate>),
-}
-
-/// A client certificate with its key.
-pub struct Certificate {
-    pub(super) chain: Vec<CertificateDer<'static>>,
-    pub(super) key: PrivateKeyDer<'static>,
-    pub(super) expires: Timestamp,
-}
-
-impl Certificate {
-    /// When it ceases to be valid.
-    #[must_use]
-    pub const fn expires(&self) -> Timestamp {
-        self.expires
-    }
 }
 
 impl Credentials {
@@ -76,7 +60,7 @@ impl Credentials {
     pub fn expires(&self) -> Option<Timestamp> {
         match self {
             Self::Key(_) => None,
-            Self::Certificate(certificate) => Some(certificate.expires),
+            Self::Certificate(certificate) => Some(certificate.expires()),
         }
     }
 
@@ -93,7 +77,7 @@ impl Credentials {
     pub(super) fn identity(&self) -> Option<tls::Identity> {
         match self {
             Self::Key(_) => None,
-            Self::Certificate(c) => Some((c.chain.clone(), c.key.clone_key())),
+            Self::Certificate(certificate) => Some(certificate.identity()),
         }
     }
 }
@@ -104,14 +88,6 @@ impl fmt::Debug for Credentials {
             Self::Key(signer) => signer.fmt(f),
             Self::Certificate(certificate) => certificate.fmt(f),
         }
-    }
-}
-
-impl fmt::Debug for Certificate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Certificate")
-            .field("expires", &self.expires)
-            .finish_non_exhaustive()
     }
 }
 

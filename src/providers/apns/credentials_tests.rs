@@ -58,7 +58,7 @@ fn a_pem_holds_certificate_and_key() {
     let (certificate, key) = (pair.cert.pem(), pair.signing_key.serialize_pem());
     let both = format!("{certificate}{key}");
     let read = certificate::read(both.as_bytes(), None, now()).unwrap();
-    assert_eq!(read.chain.len(), 1);
+    assert_eq!(read.identity().0.len(), 1);
     assert!(read.expires() > now());
     let without_key = certificate::read(certificate.as_bytes(), None, now());
     assert_eq!(without_key.unwrap_err(), CertificateError::NoKey);
@@ -101,8 +101,8 @@ fn a_p12_is_read_in_its_modern_and_its_legacy_forms() {
     ] {
         let file = p12(encryption, mac, "geheim");
         let read = certificate::read(&file, Some("geheim"), now()).unwrap();
-        assert_eq!(read.chain.len(), 1, "{encryption:?}");
-        let identity = (read.chain.clone(), read.key.clone_key());
+        assert_eq!(read.identity().0.len(), 1, "{encryption:?}");
+        let identity = read.identity();
         let roots = tls::roots(Some(pair().cert.pem().as_bytes())).unwrap();
         assert!(tls::client_config(roots, Some(identity), &[]).is_ok());
         let missing = certificate::read(&file, None, now()).unwrap_err();
@@ -145,7 +145,7 @@ fn a_p12_of_openssl_is_read() {
         }
         let file = std::fs::read(path("out.p12")).unwrap();
         let read = certificate::read(&file, Some("geheim"), now()).unwrap();
-        assert_eq!(read.chain, [pair.cert.der().clone()], "{extra:?}");
+        assert_eq!(read.identity().0, [pair.cert.der().clone()], "{extra:?}");
     }
 }
 

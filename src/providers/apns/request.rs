@@ -2,13 +2,16 @@
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderName};
-use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Request, Version};
 use uuid::Uuid;
 
+use crate::call::event::Environment;
+use crate::call::payload::Payload;
 use crate::call::push::{Attempt, PushKind};
+use crate::providers::endpoint::Endpoint;
 
-use super::settings::{Endpoint, Expiration};
+use super::settings::{Expiration, Settings};
 
 const PUSH_TYPE: HeaderName = HeaderName::from_static("apns-push-type");
 const TOPIC: HeaderName = HeaderName::from_static("apns-topic");
@@ -19,7 +22,7 @@ const ID: HeaderName = HeaderName::from_static("apns-id");
 /// What all requests of a client have in common.
 #[derive(Debug)]
 pub(super) struct Requests {
-    base: Uri,
+    endpoint: Endpoint,
     voip: HeaderValue,
     plain: HeaderValue,
     expiration: Expiration,
@@ -28,22 +31,19 @@ pub(super) struct Requests {
 impl Requests {
     /// `None` if the bundle id cannot stand in a header.
     pub(super) fn new(endpoint: &Endpoint, bundle: &str, expiration: Expiration) -> Option<Self> {
-        let base = Uri::builder()
-            .scheme(Scheme::HTTPS)
-            .authority(endpoint.authority().clone())
-            .path_and_query("/");
         Some(Self {
-            base: base.build().ok()?,
+            endpoint: endpoint.clone(),
             voip: HeaderValue::try_from([bundle, ".voip"].concat()).ok()?,
             plain: HeaderValue::try_from(bundle).ok()?,
             expiration,
         })
     }
 
+    /// The request without its body.
     pub(super) fn build(
         &self,
         attempt: &Attempt<'_>,
-        path: &PathAndQuery,
+        path: PathAndQuery,
         authorization: Option<HeaderValue>,
     ) -> Request<()> {
         let (push_type, topic, priority) = match attempt.kind {
@@ -72,18 +72,32 @@ impl Requests {
         let mut request = Request::new(());
         *request.method_mut() = Method::POST;
         *request.version_mut() = Version::HTTP_2;
-        *request.uri_mut() = self.uri_of(path);
+        *request.uri_mut() = self.endpoint.at(path);
         *request.headers_mut() = headers;
         request
     }
+}
 
-    fn uri_of(&self, path: &PathAndQuery) -> Uri {
-        let mut parts = self.base.clone().into_parts();
-        parts.path_and_query = Some(path.clone());
-        // Scheme, authority and path are all there, so this cannot fail; the
-        // base address would be answered with BadPath.
-        Uri::from_parts(parts).unwrap_or_else(|_| self.base.clone())
-    }
+/// The request that a client with these settings would make for this attempt,
+/// byte for byte, except that `authorization` is made when it goes out.
+///
+/// `None` if there is none: the payload is another platform's, or token or
+/// bundle id cannot stand in a request.
+#[must_use]
+pub fn exact_request(
+    settings: &Settings,
+    environment: Environment,
+    bundle_id: &str,
+    attempt: &Attempt<'_>,
+) -> Option<Request<Bytes>> {
+    let Payload::Ios(body) = attempt.payload else {
+        return None;
+    };
+    let endpoint = settings.endpoint(environment);
+    let requests = Requests::new(endpoint, bundle_id, settings.expiration)?;
+    let path = path(attempt.token.expose())?;
+    let request = requests.build(attempt, path, None);
+    Some(request.map(|()| body.clone()))
 }
 
 /// `/3/device/<token>`, if the token is what can stand there. Apple's are
@@ -113,7 +127,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::call::payload::Payload;
     use crate::call::push::Gate;
     use crate::call::secret::Secret;
     use crate::call::time::Timestamp;
@@ -131,7 +144,7 @@ mod tests {
             gate: &Gate::default(),
         };
         let bearer = Some(HeaderValue::from_static("bearer x"));
-        requests.build(&attempt, &path("0af9").unwrap(), bearer)
+        requests.build(&attempt, path("0af9").unwrap(), bearer)
     }
 
     #[test]

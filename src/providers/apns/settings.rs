@@ -1,15 +1,14 @@
 //! `[apns]` and `[apps.….ios]` of the configuration.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::Uri;
-use http::uri::Authority;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use crate::call::event::{Environment, EnvironmentChoice};
 use crate::call::payload::CancelMode;
+use crate::providers::endpoint::{Endpoint, EndpointFault};
 
 /// Most connections per app and environment: Apple takes many at once for an attack.
 const MAX_CONNECTIONS: usize = 50;
@@ -19,8 +18,10 @@ const MAX_CONNECTIONS: usize = 50;
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Where pushes for App Store and `TestFlight` builds go.
+    #[serde(deserialize_with = "read_endpoint")]
     pub production_url: Endpoint,
     /// Where pushes for builds from Xcode go.
+    #[serde(deserialize_with = "read_endpoint")]
     pub sandbox_url: Endpoint,
     /// Warm connections per app and environment.
     pub connections: usize,
@@ -39,8 +40,8 @@ impl Default for Settings {
     /// Hosts: "Sending notification requests to APNs".
     fn default() -> Self {
         Self {
-            production_url: Endpoint::known("api.push.apple.com"),
-            sandbox_url: Endpoint::known("api.sandbox.push.apple.com"),
+            production_url: Endpoint::https("api.push.apple.com"),
+            sandbox_url: Endpoint::https("api.sandbox.push.apple.com"),
             connections: 2,
             in_flight: 1000,
             attempt_timeout: Duration::from_secs(3),
@@ -109,91 +110,27 @@ impl Settings {
     }
 }
 
-/// An https host and port.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Endpoint {
-    host: String,
-    port: u16,
-    authority: Authority,
+/// Reads `https://host[:port]`, which is all that `APNs` is.
+///
+/// # Errors
+/// A sentence that says what is allowed.
+pub fn endpoint(url: &str) -> Result<Endpoint, String> {
+    let wrong = |what: &str| format!("{what}; write it as \"https://api.push.apple.com\"");
+    if url.contains('@') {
+        return Err(wrong("must not hold a user name"));
+    }
+    let endpoint = Endpoint::parse(url).map_err(|fault| wrong(&fault.to_string()))?;
+    if !endpoint.is_secure() {
+        return Err(wrong(&EndpointFault::Scheme.to_string()));
+    }
+    if !endpoint.path().is_empty() {
+        return Err(wrong("must be host and port only, without a path"));
+    }
+    Ok(endpoint)
 }
 
-impl Endpoint {
-    /// Reads `https://host[:port]`.
-    ///
-    /// # Errors
-    ///
-    /// A sentence that says what is allowed.
-    pub fn parse(url: &str) -> Result<Self, String> {
-        let wrong = |what: &str| format!("{what}; write it as \"https://api.push.apple.com\"");
-        let uri: Uri = url.parse().map_err(|_| wrong("not a URL"))?;
-        if uri.scheme_str() != Some("https") {
-            return Err(wrong("must start with https://"));
-        }
-        let authority = uri.authority().ok_or_else(|| wrong("names no host"))?;
-        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-            return Err(wrong("must be host and port only, without a path"));
-        }
-        if authority.as_str().contains('@') {
-            return Err(wrong("must not hold a user name"));
-        }
-        // Brackets belong to the URL, not to the IPv6 address.
-        let host = authority.host().trim_matches(['[', ']']).to_owned();
-        if host.is_empty() {
-            return Err(wrong("names no host"));
-        }
-        Ok(Self {
-            host,
-            port: authority.port_u16().unwrap_or(443),
-            authority: authority.clone(),
-        })
-    }
-
-    fn known(host: &'static str) -> Self {
-        Self {
-            host: host.to_owned(),
-            port: 443,
-            authority: Authority::from_static(host),
-        }
-    }
-
-    /// The name or address.
-    #[must_use]
-    pub fn host(&self) -> &str {
-        &self.host
-    }
-
-    /// The port, 443 if none was given.
-    #[must_use]
-    pub const fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// For `:authority`.
-    #[must_use]
-    pub const fn authority(&self) -> &Authority {
-        &self.authority
-    }
-}
-
-impl TryFrom<String> for Endpoint {
-    type Error = String;
-
-    fn try_from(url: String) -> Result<Self, String> {
-        Self::parse(&url)
-    }
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "https://{}", self.authority)
-    }
-}
-
-impl fmt::Debug for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
+fn read_endpoint<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Endpoint, D::Error> {
+    endpoint(&String::deserialize(deserializer)?).map_err(D::Error::custom)
 }
 
 /// `[apps.….ios]`.
@@ -366,7 +303,7 @@ mod tests {
         assert_eq!((endpoint.host(), endpoint.port()), ("localhost", 2197));
         assert_eq!(settings.attempt_timeout, Duration::from_millis(1500));
         assert_eq!(settings.expiration, Expiration::Now);
-        let six = Endpoint::parse("https://[::1]:8443").unwrap();
+        let six = super::endpoint("https://[::1]:8443").unwrap();
         assert_eq!((six.host(), six.port()), ("::1", 8443));
     }
 
@@ -379,6 +316,10 @@ mod tests {
                 "without a path",
             ),
             (json!({"production_url": "https://u:p@h"}), "user name"),
+            (
+                json!({"sandbox_url": "https://gw:84430"}),
+                "names the port 84430",
+            ),
             (json!({"connections": 0}), "`connections`"),
             (json!({"connections": 51}), "`connections`"),
             (json!({"in_flight": 0}), "`in_flight`"),

@@ -1,76 +1,27 @@
 //! The OAuth access token, as senders see it.
 //!
 //! Senders only ever read the current token. Getting one is the business of a
-//! task per service account (`refresh`), shared by all apps that use it.
+//! task per service account (`refresh`), shared by all apps that use it; `oauth`
+//! makes the request, `token` is what comes of it.
+
+mod oauth;
+pub(super) mod refresh;
+mod token;
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use http::HeaderValue;
 use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::oauth::Fetcher;
+use self::refresh::{Refresher, Timing};
+pub(super) use self::token::AccessToken;
+use self::token::{Refusal, State, Trouble};
 use super::account::ServiceAccount;
-use super::oauth::Fetcher;
-use super::refresh::{Refresher, Timing};
 use crate::call::secret::Secret;
 use crate::call::time::Timestamp;
-
-/// An access token. `Debug` shows nothing of it.
-pub(super) struct AccessToken {
-    /// `Bearer …`, marked as sensitive.
-    pub(super) header: HeaderValue,
-    /// Until when it is valid, as far as its server said.
-    pub(super) valid_until: Instant,
-    /// The same for people.
-    pub(super) expires_at: Timestamp,
-    /// Tells one token from the next.
-    pub(super) serial: u64,
-}
-
-impl fmt::Debug for AccessToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AccessToken")
-            .field("serial", &self.serial)
-            .field("expires_at", &self.expires_at)
-            .finish_non_exhaustive()
-    }
-}
-
-/// OAuth's word for why this account gets no token, such as `invalid_grant`
-/// ("The OAuth 2.0 Authorization Framework", 5.2).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
-    pub(super) reason: String,
-    pub(super) detail: Option<String>,
-}
-
-/// Why there is no new token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Trouble {
-    /// OAuth is away, hangs or stumbles; it may come back at any moment.
-    Unavailable(String),
-    /// OAuth says no: waiting will not help a ring.
-    Refused(Refusal),
-}
-
-/// What the task tells the senders.
-#[derive(Debug, Default)]
-pub(super) struct State {
-    pub(super) token: Option<Arc<AccessToken>>,
-    /// How the latest fetch failed, if it did.
-    pub(super) trouble: Option<Trouble>,
-}
-
-impl State {
-    fn usable(&self) -> Option<Arc<AccessToken>> {
-        let token = self.token.as_ref()?;
-        (token.valid_until > Instant::now()).then(|| Arc::clone(token))
-    }
-}
 
 /// Why a sender gets no token, now and for the time being.
 #[derive(Debug)]
@@ -250,6 +201,9 @@ impl TokenSources {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use http::HeaderValue;
+    use tokio::time::Instant;
 
     use super::*;
     use crate::providers::fcm::testing::{Grant, OAuth, account};

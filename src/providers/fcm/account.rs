@@ -9,8 +9,8 @@ use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject;
 use serde_json::{Map, Value};
 
-use super::endpoint::{self, EndpointFault};
 use crate::call::secret::Secret;
+use crate::providers::endpoint::{Endpoint, EndpointFault};
 
 /// A key file that was read and found usable.
 #[derive(Clone, PartialEq, Eq)]
@@ -132,7 +132,7 @@ impl ServiceAccount {
             other => return Err(AccountFault::WrongType(quoted_word(other))),
         }
         let token_uri = text(&object, "token_uri")?;
-        endpoint::parse(token_uri).map_err(AccountFault::TokenUri)?;
+        Endpoint::parse(token_uri).map_err(AccountFault::TokenUri)?;
         let (client_email, private_key) = (
             text(&object, "client_email")?,
             text(&object, "private_key")?,
@@ -315,6 +315,11 @@ mod tests {
                 "token_uri",
                 "http://oauth.example/".into(),
                 ["`token_uri` must be https", "127.0.0.1"],
+            ),
+            (
+                "token_uri",
+                "https://oauth.example:84430/".into(),
+                ["`token_uri` names the port 84430", "1 to 65535"],
             ),
         ] {
             let error = changed(key, value);

@@ -1,46 +1,43 @@
 //! One attempt at one push.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http::header::{AUTHORIZATION, RETRY_AFTER};
 use tokio::time::{Instant, timeout_at};
 
 use super::access::{AccessToken, Denied, TokenSource};
 use super::account::ServiceAccount;
-use super::endpoint::{self, EndpointFault};
-use super::keeper::Rhythm;
-use super::message::{self, Draft, Target};
-use super::pool::{Pool, Seat};
-use super::settings::Settings;
-use super::{error, failure};
+use super::error;
+use super::message::{Draft, Requests, Target};
+use super::settings::{STREAMS_PER_CONNECTION, Settings, SettingsError};
 use crate::call::payload::Payload;
 use crate::call::push::{Answer, Attempt, Class, PushClient};
 use crate::call::time::Timestamp;
 use crate::metrics::Metrics;
+use crate::providers::http2::{HostError, Options, Pool, Status, Tuning};
 use crate::providers::tls::{self, TlsError};
 
 /// FCM's answers have some hundred bytes; no more than this is read of one.
-const MAX_ANSWER: usize = 64 * 1024;
-
-/// An attempt that ended sooner than this, for want of time, says nothing
-/// about its connection.
-const SUSPICIOUS: Duration = Duration::from_secs(1);
+const BODY_LIMIT: usize = 64 * 1024;
 
 /// Why a client could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The address cannot be used.
-    #[error("fcm.url {0}")]
-    Url(EndpointFault),
+    #[error(transparent)]
+    Url(#[from] SettingsError),
     /// The certificates cannot be used.
     #[error("{}", .0.in_table("fcm"))]
     Tls(#[from] TlsError),
-    /// The HTTP client could not be set up.
-    #[error("FCM's HTTP client could not be set up: {0}")]
-    Http(#[from] reqwest::Error),
+    /// The host cannot be named in TLS.
+    #[error("fcm.url: {0}")]
+    Host(#[from] HostError),
+    /// The project cannot stand in a path.
+    #[error("`project_id` {0:?} is not a project's id: it is the one in the console")]
+    Project(String),
 }
 
 /// Sends data messages in one Firebase project.
@@ -48,15 +45,17 @@ pub enum ClientError {
 /// Everything goes out with high priority, whatever [`Attempt::kind`] says:
 /// Android holds anything less back while the phone dozes, also the news that
 /// a call is over.
+#[derive(Debug)]
 pub struct Client {
-    send_url: String,
     pool: Pool,
+    requests: Requests,
     tokens: Arc<TokenSource>,
     attempt_timeout: Duration,
 }
 
 impl Client {
-    /// A client that has no connection yet. Reads `fcm.ca_file`.
+    /// A client that begins to connect at once. Needs a tokio runtime. Reads
+    /// `fcm.ca_file`.
     ///
     /// # Errors
     /// Names the key of the configuration.
@@ -66,51 +65,54 @@ impl Client {
         tokens: Arc<TokenSource>,
         metrics: &Metrics,
     ) -> Result<Self, ClientError> {
-        endpoint::parse(&settings.url).map_err(ClientError::Url)?;
-        let base = settings.url.trim_end_matches('/');
-        let tls = tls::client_config(
-            tls::roots_from(settings.ca_file.as_deref())?,
-            None,
-            &[b"h2"],
-        )?;
+        Self::tuned(settings, account, tokens, metrics, Tuning::default())
+    }
+
+    fn tuned(
+        settings: &Settings,
+        account: &ServiceAccount,
+        tokens: Arc<TokenSource>,
+        metrics: &Metrics,
+        tuning: Tuning,
+    ) -> Result<Self, ClientError> {
+        let endpoint = settings.endpoint()?;
+        let project = account.project_id();
+        let requests = Requests::new(&endpoint, project)
+            .ok_or_else(|| ClientError::Project(project.to_owned()))?;
+        let roots = tls::roots_from(settings.ca_file.as_deref())?;
+        let tls = tls::client_config(roots, None, &[b"h2"])?;
+        let options = Options {
+            provider: "FCM",
+            platform: "android",
+            connections: settings.connections,
+            attempt_timeout: settings.attempt_timeout,
+            streams_at_most: STREAMS_PER_CONNECTION,
+            // The message's name stands in the body.
+            head_is_enough: None,
+            body_limit: BODY_LIMIT,
+            tuning,
+        };
         Ok(Self {
-            send_url: format!("{base}/v1/projects/{}/messages:send", account.project_id()),
-            pool: Pool::new(
-                settings.connections,
-                tls,
-                format!("{base}/"),
-                settings.attempt_timeout,
-                metrics.connections.clone(),
-            )?,
+            pool: Pool::new(endpoint, tls, options, metrics)?,
+            requests,
             tokens,
             attempt_timeout: settings.attempt_timeout,
         })
     }
 
-    /// Opens the connections and waits for the access token, before the first
-    /// ring. Ends within the attempt's time-out, whether it succeeded or not.
-    pub async fn warm(&self) {
-        let token = tokio::time::timeout(self.attempt_timeout, self.tokens.wait());
-        // Whoever cares for how it went asks the token source and the pool.
-        let _ = tokio::join!(self.pool.warm(), token);
+    /// Waits, at most `limit`, until each connection is up or has failed once
+    /// and the access token is there, and says how the connections are.
+    pub async fn warm(&self, limit: Duration) -> Status {
+        let token = tokio::time::timeout(limit, self.tokens.wait());
+        // Whoever cares for how it went asks the token source.
+        let (status, _) = tokio::join!(self.pool.warm(limit), token);
+        status
     }
 
-    /// From now on connections that have failed are opened again by
-    /// themselves, not only by the next push.
-    pub fn keep_connected(&self) {
-        self.pool.keep(Rhythm::default());
-    }
-
-    /// How many connections answered their last request.
+    /// How the connections are.
     #[must_use]
-    pub fn ready_connections(&self) -> usize {
-        self.pool.ready()
-    }
-
-    /// How many connections there are, and how many of them are ready.
-    #[must_use]
-    pub fn connections(&self) -> (usize, usize) {
-        (self.pool.size(), self.pool.ready())
+    pub fn status(&self) -> Status {
+        self.pool.status()
     }
 
     /// The source of its access tokens.
@@ -131,8 +133,8 @@ impl Client {
         self.attempt(attempt, true).await
     }
 
-    /// Waits for the client's own tasks. The token source is closed by whoever
-    /// started it; other clients may use it.
+    /// Closes the connections and waits for the client's own tasks. The token
+    /// source is closed by whoever started it; other clients may use it.
     pub async fn close(&self) {
         self.pool.close().await;
     }
@@ -145,24 +147,35 @@ impl Client {
         };
         let begun = Instant::now();
         let until = begun + self.attempt_timeout.min(attempt.time_left);
-        let (token, waited) = match self.tokens.current() {
-            Some(token) => (token, Duration::ZERO),
+        let token = match self.tokens.current() {
+            Some(token) => token,
             None => match self.next_token(until).await {
-                Ok(token) => (token, begun.elapsed()),
+                Ok(token) => token,
                 Err(answer) => return answer,
             },
         };
-        let draft = Draft {
-            target: Target::Token(attempt.token.expose()),
-            data,
-            time_left: attempt.time_left.saturating_sub(waited),
-            validate_only,
+        let request = || {
+            let draft = Draft {
+                target: Target::Token(attempt.token.expose()),
+                data,
+                // Token and stream may have been waited for.
+                time_left: attempt.time_left.saturating_sub(begun.elapsed()),
+                validate_only,
+            };
+            let body = draft.encode();
+            let head = self.requests.build(body.len(), Some(token.header.clone()));
+            (head, Bytes::from(body))
         };
-        match draft.encode() {
-            // The caller may have hung up while this waited for a token.
-            Ok(_) if !attempt.gate.pass() => Answer::new(Class::NotProcessed).unstarted(),
-            Ok(body) => self.exchange(body.into(), &token, until).await,
-            Err(_) => Answer::new(Class::OwnFault).unstarted(),
+        match self.pool.exchange(attempt.gate, until, request).await {
+            Ok(reply) => {
+                let answer = error::classify(&reply.head, &reply.body);
+                reply.answered(answer.class == Class::Unavailable);
+                if answer.class == Class::StaleCredential {
+                    self.tokens.refuse(&token);
+                }
+                answer
+            }
+            Err(answer) => answer,
         }
     }
 
@@ -185,91 +198,21 @@ impl Client {
             }
         }
     }
-
-    async fn exchange(&self, body: Bytes, token: &AccessToken, until: Instant) -> Answer {
-        let begun = Instant::now();
-        // A time-out polls what it limits once, even when the time is up.
-        let Some(seat) = self.pool.pick().filter(|_| until > begun) else {
-            return Answer::new(Class::NotProcessed)
-                .because("timeout")
-                .unstarted();
-        };
-        match timeout_at(until, self.post(&seat, body, token)).await {
-            Ok(Ok(answer)) => {
-                seat.channel().answered();
-                if answer.class == Class::StaleCredential {
-                    self.tokens.refuse(token);
-                }
-                answer
-            }
-            Ok(Err(error)) => {
-                seat.channel().broken();
-                failure::classify(&error)
-            }
-            Err(_) => {
-                if begun.elapsed() >= SUSPICIOUS.min(self.attempt_timeout) {
-                    self.pool.suspect(seat.channel());
-                }
-                failure::timed_out()
-            }
-        }
-    }
-
-    async fn post(&self, seat: &Seat, body: Bytes, token: &AccessToken) -> reqwest::Result<Answer> {
-        let response = seat
-            .http()
-            .post(&self.send_url)
-            .headers(message::headers(body.len()))
-            .header(AUTHORIZATION, token.header.clone())
-            .body(body)
-            .send()
-            .await?;
-        let status = response.status().as_u16();
-        let retry_after = response
-            .headers()
-            .get(RETRY_AFTER)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| error::retry_after(value, SystemTime::now()));
-        let body = read_body(response).await?;
-        Ok(error::classify(status, &body, retry_after))
-    }
 }
 
 impl PushClient for Client {
     fn send<'a>(&'a self, attempt: Attempt<'a>) -> BoxFuture<'a, Answer> {
-        Box::pin(self.attempt(attempt, false))
+        self.attempt(attempt, false).boxed()
     }
 
     fn hindrance(&self) -> Option<String> {
-        if self.tokens.current().is_none() {
+        if !self.tokens.is_ready() {
             let trouble = self.tokens.trouble();
             return Some(trouble.unwrap_or_else(|| "no access token yet".to_owned()));
         }
-        let trouble = self.pool.trouble()?;
+        let trouble = self.status().trouble()?;
         Some(format!("no connection to FCM: {trouble}"))
     }
-}
-
-impl std::fmt::Debug for Client {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client")
-            .field("send_url", &self.send_url)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Reads an answer's body, cut off at [`MAX_ANSWER`]: what is longer is not
-/// from a service that is known here.
-pub(super) async fn read_body(mut response: reqwest::Response) -> reqwest::Result<Vec<u8>> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        let room = MAX_ANSWER - body.len();
-        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-        if chunk.len() >= room {
-            break;
-        }
-    }
-    Ok(body)
 }
 
 #[cfg(test)]

@@ -9,9 +9,12 @@
 
 use std::time::{Duration, SystemTime};
 
+use http::response::Parts;
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::call::push::{Answer, Class};
+use crate::providers::retry::retry_after;
 
 /// "Quota exceeded": Google asks for a minute if it names no time itself.
 const DEFAULT_WAIT: Duration = Duration::from_secs(60);
@@ -224,19 +227,20 @@ impl ErrorBody {
     }
 }
 
-/// Says what an answer means. `retry_after` is the header, read by
-/// [`retry_after`].
-pub(super) fn classify(status: u16, body: &[u8], retry_after: Option<Duration>) -> Answer {
-    let mut answer = if (200..300).contains(&status) {
+/// Says what an answer means.
+pub(super) fn classify(head: &Parts, body: &[u8]) -> Answer {
+    let status = head.status.as_u16();
+    let mut answer = if head.status.is_success() {
         accepted(status, body)
     } else {
         let error = ErrorBody::read(body);
         let mut answer = Answer::new(error.class(status)).because(error.reason(status));
         answer.detail = error.detail();
+        let asked = || retry_after(&head.headers, SystemTime::now());
         if answer.class == Class::Throttled {
-            answer.retry_after = Some(retry_after.unwrap_or(DEFAULT_WAIT));
+            answer.retry_after = Some(asked().unwrap_or(DEFAULT_WAIT));
         } else if answer.class == Class::Unavailable {
-            answer.retry_after = retry_after;
+            answer.retry_after = asked();
         }
         answer
     };
@@ -247,10 +251,9 @@ pub(super) fn classify(status: u16, body: &[u8], retry_after: Option<Duration>) 
 /// A success names the message. One that does not comes from something else
 /// that stands in between, so nothing is known of the push.
 fn accepted(status: u16, body: &[u8]) -> Answer {
-    let name = serde_json::from_slice::<Value>(body)
-        .ok()
-        .and_then(|json| json.get("name")?.as_str().map(str::to_owned))
-        .filter(|name| (1..=1024).contains(&name.len()));
+    let message: Option<Message> = serde_json::from_slice(body).ok();
+    let name = message.map(|message| message.name);
+    let name = name.filter(|name| (1..=1024).contains(&name.len()));
     if name.is_none() {
         let mut answer = Answer::new(Class::Unknown).because(format!("http_{status}"));
         answer.detail = Some("a success without a message name".to_owned());
@@ -261,18 +264,10 @@ fn accepted(status: u16, body: &[u8]) -> Answer {
     answer
 }
 
-/// Reads `Retry-After`: seconds, or a date ("HTTP Semantics", 10.2.3). One
-/// that is past asks for no wait; one that cannot be read is not there.
-pub(super) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
-    let value = value.trim();
-    if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
-        // More digits than fit ask for longer than any ring.
-        return Some(Duration::from_secs(
-            value.parse().unwrap_or(u32::MAX).into(),
-        ));
-    }
-    let date = httpdate::parse_http_date(value).ok()?;
-    Some(date.duration_since(now).unwrap_or_default())
+/// The answer to a message that was taken ("REST Resource: projects.messages").
+#[derive(Deserialize)]
+struct Message {
+    name: String,
 }
 
 /// A word such as `PERMISSION_DENIED`; what is not one would only spoil

@@ -12,14 +12,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{self, ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Request as HttpRequest, Version};
+use http::header::{self, ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
 use super::settings::Settings;
 use crate::call::payload::Payload;
 use crate::call::push::Attempt;
+use crate::providers::endpoint::Endpoint;
 
 /// Whom a message goes to. One kind today; Google's newer clients are about to
 /// be addressed by installation id (`fid`), which would be a second.
@@ -42,8 +43,8 @@ pub(super) struct Draft<'a> {
 
 impl Draft<'_> {
     /// The body of the request.
-    pub(super) fn encode(&self) -> serde_json::Result<Vec<u8>> {
-        serde_json::to_vec(&Request {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let request = Request {
             message: Message {
                 target: &self.target,
                 data: Data(self.data),
@@ -53,24 +54,62 @@ impl Draft<'_> {
                 },
             },
             validate_only: self.validate_only,
-        })
+        };
+        let texts = self.data.iter();
+        let size = texts.fold(FRAME, |size, (key, value)| {
+            size + key.len() + value.len() + PUNCTUATION
+        });
+        let mut body = Vec::with_capacity(size);
+        // Texts and numbers into memory: neither can fail.
+        let _ = serde_json::to_writer(&mut body, &request);
+        body
     }
 }
 
-/// Who we are.
-pub(super) const USER_AGENT: &str = concat!("ringpush/", env!("CARGO_PKG_VERSION"));
+/// Room for all but the data; a token has some 160 bytes.
+const FRAME: usize = 320;
+/// Room for an entry's quotes, colon and comma and a few characters to escape.
+const PUNCTUATION: usize = 16;
 
-/// The headers of a request with so long a body, all but the access token.
-pub(super) fn headers(body_length: usize) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(5);
-    // The HTTP library would add all but the type by itself; here they can be
-    // shown.
-    headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
-    headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(body_length));
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers
+/// Who we are.
+const USER_AGENT: &str = concat!("ringpush/", env!("CARGO_PKG_VERSION"));
+
+/// What all requests of a client have in common.
+#[derive(Debug)]
+pub(super) struct Requests {
+    uri: Uri,
 }
+
+impl Requests {
+    /// `None` if the project cannot stand in a path.
+    pub(super) fn new(endpoint: &Endpoint, project_id: &str) -> Option<Self> {
+        let base = endpoint.path();
+        let path = format!("{base}/v1/projects/{project_id}/messages:send");
+        let uri = endpoint.at(path.try_into().ok()?);
+        Some(Self { uri })
+    }
+
+    /// A request with so long a body, without it.
+    pub(super) fn build(&self, length: usize, authorization: Option<HeaderValue>) -> Head {
+        let mut headers = HeaderMap::with_capacity(5);
+        headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+        headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(value) = authorization {
+            headers.insert(AUTHORIZATION, value);
+        }
+        let mut request = Head::new(());
+        *request.method_mut() = Method::POST;
+        *request.version_mut() = Version::HTTP_2;
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = headers;
+        request
+    }
+}
+
+/// A request without its body.
+type Head = http::Request<()>;
 
 /// The request that a client with these settings would make for this attempt,
 /// byte for byte, except that `authorization` is added when it goes out.
@@ -83,7 +122,7 @@ pub fn exact_request(
     project_id: &str,
     validate_only: bool,
     attempt: &Attempt<'_>,
-) -> Option<HttpRequest<Bytes>> {
+) -> Option<http::Request<Bytes>> {
     let Payload::Android(data) = attempt.payload else {
         return None;
     };
@@ -93,15 +132,10 @@ pub fn exact_request(
         time_left: attempt.time_left,
         validate_only,
     };
-    let base = settings.url.trim_end_matches('/');
-    let url = format!("{base}/v1/projects/{project_id}/messages:send");
-    let body = Bytes::from(draft.encode().ok()?);
-    let mut request = HttpRequest::post(url)
-        .version(Version::HTTP_2)
-        .body(body)
-        .ok()?;
-    *request.headers_mut() = headers(request.body().len());
-    Some(request)
+    let requests = Requests::new(&settings.endpoint().ok()?, project_id)?;
+    let body = draft.encode();
+    let head = requests.build(body.len(), None);
+    Some(head.map(|()| Bytes::from(body)))
 }
 
 #[derive(Serialize)]
@@ -168,8 +202,7 @@ mod tests {
             time_left: Duration::from_millis(millis),
             validate_only,
         }
-        .encode()
-        .unwrap();
+        .encode();
         String::from_utf8(body).unwrap()
     }
 

@@ -3,9 +3,8 @@
 //! - [`Settings`], [`AndroidSettings`]: what a configuration says;
 //!   [`ServiceAccount`]: a Google key file, checked.
 //! - [`TokenSource`]: the OAuth access token, renewed ahead of time by a task.
-//! - [`Client`]: one attempt at one push, over a few warm HTTP/2 connections.
-//! - `message` (push → bytes), `error` (answer → class), `failure` (broken
-//!   connection → class): pure.
+//! - [`Client`]: one attempt at one push.
+//! - `message` (push → bytes), `error` (answer → class): pure.
 //!
 //! A message can only hold data. With a notification block the system would
 //! draw it by itself and the app would never be woken to show a call, so
@@ -14,14 +13,8 @@
 mod access;
 mod account;
 mod client;
-mod endpoint;
 mod error;
-mod failure;
-mod keeper;
 mod message;
-mod oauth;
-mod pool;
-mod refresh;
 mod settings;
 #[cfg(test)]
 mod testing;

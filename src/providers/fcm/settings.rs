@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::endpoint::{self, EndpointFault};
+use crate::providers::endpoint::{Endpoint, EndpointFault};
 
 /// Messages in flight that one connection carries. Google's servers announce
-/// 100 streams; above the limit a GOAWAY breaks requests that wait for one.
+/// 100 streams.
 pub(super) const STREAMS_PER_CONNECTION: usize = 100;
 
 /// More connections than any sender of calls needs: 6 400 pushes in flight.
@@ -77,12 +77,20 @@ pub enum SettingsError {
 }
 
 impl Settings {
+    /// Where FCM is.
+    ///
+    /// # Errors
+    /// The address cannot be used.
+    pub fn endpoint(&self) -> Result<Endpoint, SettingsError> {
+        Endpoint::parse(&self.url).map_err(SettingsError::Url)
+    }
+
     /// Checks what the types cannot say.
     ///
     /// # Errors
     /// The first value that cannot be used.
     pub fn validate(&self) -> Result<(), SettingsError> {
-        endpoint::parse(&self.url).map_err(SettingsError::Url)?;
+        self.endpoint()?;
         if !(1..=MAX_CONNECTIONS).contains(&self.connections) {
             return Err(SettingsError::Connections(self.connections));
         }
@@ -159,5 +167,7 @@ mod tests {
         assert!(fault(|s| s.connections = usize::MAX).contains("fcm.connections"));
         assert!(fault(|s| s.attempt_timeout = Duration::ZERO).contains("fcm.attempt_timeout"));
         assert!(fault(|s| s.url = "http://fcm.googleapis.com".into()).contains("fcm.url must"));
+        let port = fault(|s| s.url = "https://gw:84430".into());
+        assert!(port.contains("fcm.url names the port 84430"), "{port}");
     }
 }

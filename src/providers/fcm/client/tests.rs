@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::*;
 use crate::call::push::{Gate, PushKind};
 use crate::call::secret::Secret;
-use crate::providers::fcm::refresh::Timing;
+use crate::providers::fcm::access::refresh::Timing;
 use crate::providers::fcm::testing::{Fcm, Grant, OAuth, Reply, account};
 
 /// Longer than anything here takes, however slow the machine is.
@@ -37,7 +37,12 @@ fn client(settings: &Settings, oauth: &OAuth) -> Client {
 fn client_with(settings: &Settings, oauth: &OAuth, metrics: &Metrics) -> Client {
     let account = account(&oauth.uri);
     let tokens = TokenSource::start_with(&account, timing());
-    Client::new(settings, &account, tokens, metrics).unwrap()
+    let tuning = Tuning {
+        backoff: Duration::from_millis(20),
+        backoff_max: Duration::from_millis(100),
+        ..Tuning::default()
+    };
+    Client::tuned(settings, &account, tokens, metrics, tuning).unwrap()
 }
 
 /// A push to a token with so much time left.
@@ -147,9 +152,8 @@ async fn warming_opens_every_connection_and_sends_no_message() {
     let (fcm, oauth) = (accepting().await, OAuth::start([Grant::Token(3600)]).await);
     let metrics = Metrics::default();
     let client = client_with(&settings(&fcm), &oauth, &metrics);
-    assert_eq!(fcm.connections(), 0);
-    client.warm().await;
-    assert_eq!((fcm.connections(), client.ready_connections()), (2, 2));
+    assert_eq!(client.warm(AMPLE).await.ready, 2);
+    assert_eq!(fcm.connections(), 2);
     assert!(fcm.posts().is_empty());
     let ready = r#"ringpush_connections{platform="android",state="ready"} "#;
     assert!(metrics.render().contains(&format!("{ready}2")));
@@ -161,7 +165,7 @@ async fn warming_opens_every_connection_and_sends_no_message() {
         2,
         "later pushes use the warm connections"
     );
-    drop(client);
+    client.close().await;
     assert!(metrics.render().contains(&format!("{ready}0")));
 }
 
@@ -175,8 +179,9 @@ async fn warming_gives_up_in_time() {
         ..settings(&fcm)
     };
     let client = client(&settings, &oauth);
-    tokio::time::timeout(AMPLE, client.warm()).await.unwrap();
-    assert_eq!(client.ready_connections(), 0);
+    let warm = client.warm(Duration::from_millis(100));
+    let status = tokio::time::timeout(AMPLE, warm).await.unwrap();
+    assert_eq!(status.ready, 0);
 }
 
 /// Passes connections on, until it is aborted.
@@ -204,12 +209,7 @@ async fn who_asks_learns_that_fcm_cannot_be_reached_and_that_it_can_again() {
         ..settings(&fcm)
     };
     let client = client(&settings, &oauth);
-    client.warm().await;
-    client.pool.keep(Rhythm {
-        first: Duration::from_millis(20),
-        longest: Duration::from_millis(50),
-        look_every: Duration::from_millis(20),
-    });
+    client.warm(AMPLE).await;
     open.abort();
     until(|| std::net::TcpStream::connect(addr).is_err()).await;
     until(|| client.hindrance().is_some()).await;
@@ -228,17 +228,9 @@ async fn that_fcm_is_gone_is_seen_on_all_idle_connections_at_once() {
         ..settings(&fcm)
     };
     let client = client(&settings, &oauth);
-    client.warm().await;
-    assert_eq!(client.ready_connections(), 16);
+    assert_eq!(client.warm(AMPLE).await.ready, 16);
     open.abort();
     until(|| std::net::TcpStream::connect(addr).is_err()).await;
-    // From the first failure on waits double: a look at one connection each time
-    // would take minutes.
-    client.pool.keep(Rhythm {
-        first: Duration::from_millis(20),
-        longest: Duration::from_secs(3_600),
-        look_every: Duration::from_millis(20),
-    });
     until(|| client.hindrance().is_some()).await;
 }
 
@@ -371,6 +363,48 @@ async fn answers_are_read_to_their_headers_and_classified() {
     assert_eq!(answer.retry_after, Some(Duration::from_secs(7)));
 }
 
+/// A client whose FCM is at this address, and the end of a push to it.
+async fn ends_at(url: String, fcm: &Fcm) -> Answer {
+    let oauth = OAuth::start([Grant::Token(3600)]).await;
+    let settings = Settings {
+        url,
+        attempt_timeout: Duration::from_millis(500),
+        ..settings(fcm)
+    };
+    let client = client(&settings, &oauth);
+    client.tokens().wait().await.unwrap();
+    client.warm(settings.attempt_timeout).await;
+    ring(&client).await
+}
+
+#[tokio::test]
+async fn nothing_was_sent_where_there_is_no_connection() {
+    let (fcm, other) = (accepting().await, accepting().await);
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nobody = closed.local_addr().unwrap();
+    drop(closed);
+    let silent = silent.local_addr().unwrap();
+    for (address, why) in [
+        (nobody, "refused"),
+        (other.addr, "certificate"),
+        (silent, ""),
+    ] {
+        let answer = ends_at(format!("https://{address}"), &fcm).await;
+        let not_connected = (Class::NotProcessed, Some("connection"), false);
+        assert_eq!(summary(&answer), not_connected, "{address}");
+        let detail = answer.detail.unwrap();
+        assert!(detail.contains(why), "{detail}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_was_under_way_when_its_connection_broke_is_unclear() {
+    let fcm = Fcm::start(|_| Reply::Cut).await;
+    let answer = ends_at(format!("https://{}", fcm.addr), &fcm).await;
+    assert_eq!(summary(&answer), (Class::Unclear, Some("connection"), true));
+}
+
 /// Whoever repeats it counts its attempts, and looks for a cancel first.
 #[tokio::test]
 async fn a_refused_stream_is_not_repeated_in_here() {
@@ -402,29 +436,25 @@ async fn redirects_are_not_followed() {
 async fn a_silent_connection_is_replaced() {
     let first = AtomicUsize::new(0);
     let fcm = Fcm::start(move |_| match first.fetch_add(1, Ordering::SeqCst) {
-        0 => Reply::Hang,
+        0..3 => Reply::Hang,
         _ => Reply::accepted(),
     })
     .await;
     let oauth = OAuth::start([Grant::Token(3600)]).await;
     let settings = Settings {
         connections: 1,
-        attempt_timeout: Duration::from_secs(2),
+        attempt_timeout: Duration::from_secs(1),
         ..settings(&fcm)
     };
     let client = client(&settings, &oauth);
-    client.tokens().wait().await.unwrap();
-    client.warm().await;
-    let answer = ring(&client).await;
-    assert_eq!(summary(&answer), (Class::Unclear, Some("timeout"), true));
-    until(|| client.ready_connections() == 1).await;
-    assert_eq!(
-        fcm.connections(),
-        2,
-        "the new one is opened before it is needed"
-    );
-    client.close().await;
+    client.warm(AMPLE).await;
+    let answers = futures_util::future::join_all((0..3).map(|_| ring(&client))).await;
+    for answer in answers {
+        assert_eq!(summary(&answer), (Class::Unclear, Some("timeout"), true));
+    }
+    until(|| fcm.connections() == 2).await;
     assert_eq!(ring(&client).await.class, Class::Accepted);
+    client.close().await;
 }
 
 #[tokio::test]
@@ -433,10 +463,10 @@ async fn a_ring_that_is_nearly_over_casts_no_suspicion() {
     let oauth = OAuth::start([Grant::Token(3600)]).await;
     let client = client(&settings(&fcm), &oauth);
     client.tokens().wait().await.unwrap();
-    client.warm().await;
+    client.warm(AMPLE).await;
     let answer = push(&client, "t", Duration::from_millis(50)).await;
     assert_eq!(summary(&answer), (Class::Unclear, Some("timeout"), true));
-    assert_eq!(client.ready_connections(), 2);
+    assert_eq!(client.status().ready, 2);
     let sent = fcm.posts().len();
     let answer = push(&client, "t", Duration::ZERO).await;
     assert!(!answer.started);
@@ -449,7 +479,7 @@ async fn a_body_that_never_ends_is_a_timeout() {
     let oauth = OAuth::start([Grant::Token(3600)]).await;
     let client = client(&settings(&fcm), &oauth);
     client.tokens().wait().await.unwrap();
-    client.warm().await;
+    client.warm(AMPLE).await;
     let answer = push(&client, "t", Duration::from_millis(200)).await;
     assert_eq!(summary(&answer), (Class::Unclear, Some("timeout"), true));
 }

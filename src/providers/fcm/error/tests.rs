@@ -1,5 +1,14 @@
 use super::*;
 
+/// The same of a status, a body and a wait that is asked for.
+fn classify(status: u16, body: &[u8], asked: Option<Duration>) -> Answer {
+    let mut head = http::Response::builder().status(status);
+    if let Some(asked) = asked {
+        head = head.header("retry-after", asked.as_secs());
+    }
+    super::classify(&head.body(()).unwrap().into_parts().0, body)
+}
+
 /// An error body as FCM writes it.
 fn body(status: &str, details: &str) -> String {
     format!(
@@ -269,21 +278,4 @@ fn bodies_of_any_shape_are_survived() {
     );
     let array = format!("[{}]", body("NOT_FOUND", &fcm("UNREGISTERED")));
     check(404, &array, Class::DeadToken, "UNREGISTERED");
-}
-
-#[test]
-fn retry_after_is_seconds_or_a_date() {
-    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
-    let read = |value: &str| retry_after(value, now);
-    assert_eq!(read("30"), Some(Duration::from_secs(30)));
-    assert_eq!(read(" 0 "), Some(Duration::ZERO));
-    assert_eq!(
-        read("Sun, 06 Nov 1994 08:49:47 GMT"),
-        Some(Duration::from_secs(10))
-    );
-    assert_eq!(read("Sun, 06 Nov 1994 08:49:00 GMT"), Some(Duration::ZERO));
-    assert!(read("99999999999999999999999").unwrap() > Duration::from_secs(1_000_000));
-    for bad in ["", "-1", "1.5", "soon"] {
-        assert_eq!(read(bad), None, "{bad}");
-    }
 }

@@ -1,4 +1,4 @@
-//! One connection: the handle that pushes go through, and the task that drives
+//! One connection: the handle that requests go through, and the task that drives
 //! it and watches over its health.
 
 use std::future::poll_fn;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
-use h2::{Ping, PingPong, SendStream};
+use h2::{Ping, PingPong};
 use http::Request;
 use tokio::sync::futures::Notified;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
@@ -18,7 +18,7 @@ use tracing::debug;
 
 use super::connect::{Fresh, Wire};
 use super::fault;
-use super::gauge::{Counted, Gauges};
+use super::gauges::Counted;
 use super::link::{Link, Signals, State};
 
 /// A closing connection may take this long to say so.
@@ -29,7 +29,7 @@ const GOODBYE: Duration = Duration::from_millis(500);
 pub struct Liveness {
     /// Nothing heard for this long: PING.
     pub interval: Duration,
-    /// Nothing heard for this long when a push is sent: PING along with it.
+    /// Nothing heard for this long when a request is sent: PING along with it.
     pub stale: Duration,
     /// Nothing heard for this long after a PING: suspect.
     pub silence: Duration,
@@ -71,9 +71,11 @@ impl Connection {
         fresh: Fresh,
         signals: Arc<Signals>,
         liveness: Liveness,
-        gauges: &Gauges,
+        streams_at_most: usize,
+        counted: Counted,
     ) -> (Self, Driver) {
-        let link = Arc::new(Link::new(fresh.reads, signals, liveness.stale));
+        let link = Link::new(fresh.reads, signals, liveness.stale, streams_at_most);
+        let link = Arc::new(link);
         let mut h2 = fresh.connection;
         link.publish_limit(h2.max_concurrent_send_streams());
         let driver = Driver {
@@ -82,8 +84,8 @@ impl Connection {
             sender: Some(fresh.sender.clone()),
             link: Arc::clone(&link),
             liveness,
-            gauge: gauges.ready(),
-            seen: link.reads(),
+            gauge: counted,
+            seen: 0,
             heard: Instant::now(),
             probe: None,
             pong_due: false,
@@ -103,10 +105,15 @@ impl Connection {
     pub(super) fn open(
         &self,
         request: Request<()>,
-    ) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
+        body: Bytes,
+    ) -> Result<ResponseFuture, h2::Error> {
         // A sender of its own for each request: one that is shared refuses a
         // second request while its first waits for a stream.
-        self.sender.clone().send_request(request, false)
+        let (response, mut stream) = self.sender.clone().send_request(request, false)?;
+        // h2 keeps what flow control does not let out yet. Should the stream be
+        // gone already, its response says why.
+        let _ = stream.send_data(body, true);
+        Ok(response)
     }
 }
 
@@ -140,10 +147,11 @@ impl Driver {
     /// Runs until the connection is closed, found dead or cancelled.
     pub(super) async fn run(mut self, cancel: CancellationToken) {
         let why = tokio::select! {
+            biased;
             why = self.watch() => why,
             () = cancel.cancelled() => self.say_goodbye().await,
         };
-        debug!(%why, "APNs connection ended");
+        debug!(%why, "connection ended");
         self.link.close(why);
     }
 
@@ -184,21 +192,22 @@ impl Driver {
         }
     }
 
-    /// Publishes what the last frames have changed.
+    /// Publishes what the last frames have changed. Most times there are none:
+    /// a request has woken this to be written.
     fn observe(&mut self, cx: &mut Context<'_>) {
-        self.link
-            .publish_limit(self.h2.max_concurrent_send_streams());
         let reads = self.link.reads();
         if reads != self.seen {
             self.seen = reads;
             self.heard = Instant::now();
-            self.link.heard_now();
-        }
-        if let Some(sender) = &mut self.sender
-            && let Poll::Ready(Err(error)) = sender.poll_ready(cx)
-        {
-            debug!(error = %fault::describe(&error), "APNs connection is going away");
-            self.link.retire();
+            self.link.heard(self.heard);
+            self.link
+                .publish_limit(self.h2.max_concurrent_send_streams());
+            if let Some(sender) = &mut self.sender
+                && let Poll::Ready(Err(error)) = sender.poll_ready(cx)
+            {
+                debug!(error = %fault::describe(&error), "connection is going away");
+                self.link.retire();
+            }
         }
         if self.link.state() == State::Draining {
             self.sender = None;

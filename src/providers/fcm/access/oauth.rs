@@ -16,11 +16,14 @@ use http::HeaderValue;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::access::{AccessToken, Refusal, Trouble};
-use super::account::ServiceAccount;
-use super::client::read_body;
+use super::super::account::ServiceAccount;
+use super::token::{AccessToken, Refusal, Trouble};
 use crate::call::time::Timestamp;
 use crate::providers::tls;
+
+/// Answers have some hundred bytes, or a few thousand with a token; no more
+/// than this is read of one.
+const MAX_ANSWER: usize = 64 * 1024;
 
 /// The right to send messages, and no other.
 const SCOPE: &str = "https://www.googleapis.com/auth/firebase.messaging";
@@ -108,6 +111,20 @@ fn http_client() -> Result<reqwest::Client, Trouble> {
         .no_proxy()
         .build()
         .map_err(|error| unavailable(root_cause(&error)))
+}
+
+/// Reads an answer's body, cut off at [`MAX_ANSWER`]: what is longer is not
+/// from a service that is known here.
+async fn read_body(mut response: reqwest::Response) -> reqwest::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        let room = MAX_ANSWER - body.len();
+        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if chunk.len() >= room {
+            break;
+        }
+    }
+    Ok(body)
 }
 
 /// What the token server's answer means.

@@ -1,5 +1,5 @@
-//! `ringpush_connections` for iOS, counted so that no early return can leave a
-//! connection in it.
+//! `ringpush_connections` of one platform, counted so that no early return can
+//! leave a connection in it.
 
 use prometheus_client::metrics::gauge::Gauge;
 
@@ -16,9 +16,9 @@ pub(super) struct Gauges {
 }
 
 impl Gauges {
-    pub(super) fn new(metrics: &Metrics) -> Self {
+    /// Looked up once; `platform` is its label.
+    pub(super) fn new(metrics: &Metrics, platform: &'static str) -> Self {
         let gauge = |state| {
-            let platform = "ios";
             let labels = ConnectionLabels { platform, state };
             metrics.connections.get_or_create(&labels).clone()
         };

@@ -16,11 +16,11 @@ use tokio_rustls::server::TlsStream;
 
 use crate::providers::tls;
 
-pub(super) const NO_ERROR: u32 = 0;
-pub(super) const INTERNAL_ERROR: u32 = 2;
-pub(super) const REFUSED_STREAM: u32 = 7;
+pub(crate) const NO_ERROR: u32 = 0;
+pub(crate) const INTERNAL_ERROR: u32 = 2;
+pub(crate) const REFUSED_STREAM: u32 = 7;
 
-pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut frame = vec![length[1], length[2], length[3], kind, flags];
     frame.extend(stream.to_be_bytes());
@@ -29,7 +29,7 @@ pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
 }
 
 /// A complete answer.
-pub(super) fn answer(stream: u32, status: u16, body: &str) -> Vec<u8> {
+pub(crate) fn answer(stream: u32, status: u16, body: &str) -> Vec<u8> {
     if body.is_empty() {
         return frame(1, 4 | 1, stream, &status_field(status));
     }
@@ -39,7 +39,7 @@ pub(super) fn answer(stream: u32, status: u16, body: &str) -> Vec<u8> {
 }
 
 /// An answer's head, with a body to come.
-pub(super) fn head(stream: u32, status: u16) -> Vec<u8> {
+pub(crate) fn head(stream: u32, status: u16) -> Vec<u8> {
     frame(1, 4, stream, &status_field(status))
 }
 
@@ -50,31 +50,31 @@ fn status_field(status: u16) -> Vec<u8> {
     field
 }
 
-pub(super) fn reset(stream: u32, code: u32) -> Vec<u8> {
+pub(crate) fn reset(stream: u32, code: u32) -> Vec<u8> {
     frame(3, 0, stream, &code.to_be_bytes())
 }
 
-pub(super) fn goaway(last: u32, code: u32) -> Vec<u8> {
+pub(crate) fn goaway(last: u32, code: u32) -> Vec<u8> {
     frame(7, 0, 0, &[last.to_be_bytes(), code.to_be_bytes()].concat())
 }
 
-pub(super) fn stream_limit(limit: u32) -> Vec<u8> {
+pub(crate) fn stream_limit(limit: u32) -> Vec<u8> {
     frame(4, 0, 0, &[&[0, 3][..], &limit.to_be_bytes()].concat())
 }
 
 /// A request, as far as the server looks at it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     /// Counts the server's connections from 0.
-    pub(super) connection: usize,
+    pub(crate) connection: usize,
     /// Counts that connection's requests from 0.
-    pub(super) nth: usize,
-    pub(super) stream: u32,
+    pub(crate) nth: usize,
+    pub(crate) stream: u32,
 }
 
 /// What a test tells a connection to do.
 #[derive(Clone, Debug)]
-pub(super) enum Command {
+pub(crate) enum Command {
     /// Read nothing and answer nothing, not even PINGs.
     Freeze,
     /// Go on.
@@ -86,16 +86,16 @@ pub(super) enum Command {
 /// Answers a request with frames; no bytes at all closes the connection.
 type Script = Arc<dyn Fn(Seen) -> Option<Vec<u8>> + Send + Sync>;
 
-pub(super) struct Server {
-    pub(super) address: SocketAddr,
-    pub(super) ca: String,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) ca: String,
     accepted: Arc<AtomicUsize>,
     seen: Arc<Mutex<Vec<Seen>>>,
     commands: broadcast::Sender<(usize, Command)>,
 }
 
 /// Configuration for "localhost" and the certificate to trust.
-pub(super) fn server_tls() -> (ServerConfig, String) {
+pub(crate) fn server_tls() -> (ServerConfig, String) {
     let pair = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let key = PrivateKeyDer::try_from(pair.signing_key.serialize_der()).unwrap();
     let mut config = ServerConfig::builder_with_provider(tls::provider())
@@ -110,7 +110,7 @@ pub(super) fn server_tls() -> (ServerConfig, String) {
 
 impl Server {
     /// A server whose SETTINGS allow `limit` streams.
-    pub(super) async fn start(
+    pub(crate) async fn start(
         limit: u32,
         script: impl Fn(Seen) -> Option<Vec<u8>> + Send + Sync + 'static,
     ) -> Self {
@@ -151,16 +151,16 @@ impl Server {
     }
 
     /// Connections so far.
-    pub(super) fn accepted(&self) -> usize {
+    pub(crate) fn accepted(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
     }
 
     /// Requests so far.
-    pub(super) fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
 
-    pub(super) fn tell(&self, connection: usize, command: Command) {
+    pub(crate) fn tell(&self, connection: usize, command: Command) {
         self.commands.send((connection, command)).unwrap();
     }
 }

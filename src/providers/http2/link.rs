@@ -4,17 +4,23 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::watched::Reads;
 
-/// So many time-outs without an answer between them wear a connection out:
-/// it answers PINGs, perhaps, but no pushes, so another is opened in its place.
+/// So many setbacks (time-outs and resets) without an answer between them wear
+/// a connection out: it answers PINGs, perhaps, but no requests, so another is
+/// opened in its place.
 const WORN: usize = 3;
+/// After a setback or a 5xx others are preferred for so long.
+const TROUBLED: Duration = Duration::from_secs(1);
+/// One that has lived for so long was of use, whatever it answered.
+const PROVEN: Duration = Duration::from_secs(10);
 
-/// Whether a connection takes pushes.
+/// Whether a connection takes requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum State {
@@ -31,7 +37,7 @@ pub(super) enum State {
 /// Wakes those who wait for a connection, and the pool's supervisor.
 #[derive(Debug, Default)]
 pub(super) struct Signals {
-    /// A stream may be free: wakes one waiting push.
+    /// A stream may be free: wakes one waiting request.
     pub(super) free: Notify,
     /// A connection has changed its state: wakes the supervisor.
     pub(super) changed: Notify,
@@ -46,11 +52,12 @@ pub(super) struct Link {
     /// Why it ended, once it has.
     pub(super) ended: OnceLock<String>,
     reads: Arc<Reads>,
-    /// A push after so long a silence takes a PING along.
+    /// A request after so long a silence takes a PING along.
     stale: Duration,
     state: AtomicU8,
-    /// The peer's stream limit.
+    /// The peer's stream limit, or ours if that is lower.
     limit: AtomicUsize,
+    limit_at_most: usize,
     in_flight: AtomicUsize,
     started: AtomicU64,
     /// `reads` when it became suspect.
@@ -58,14 +65,20 @@ pub(super) struct Link {
     /// Milliseconds after `opened` at which the peer was heard last.
     heard: AtomicU64,
     probe: AtomicBool,
-    proven: AtomicBool,
+    answered: AtomicBool,
     trusted: AtomicBool,
-    troubled: AtomicBool,
-    timeouts: AtomicUsize,
+    /// Milliseconds after `opened` until which others are preferred.
+    troubled_until: AtomicU64,
+    setbacks: AtomicUsize,
 }
 
 impl Link {
-    pub(super) fn new(reads: Arc<Reads>, signals: Arc<Signals>, stale: Duration) -> Self {
+    pub(super) fn new(
+        reads: Arc<Reads>,
+        signals: Arc<Signals>,
+        stale: Duration,
+        limit_at_most: usize,
+    ) -> Self {
         Self {
             opened: Instant::now(),
             signals,
@@ -75,15 +88,16 @@ impl Link {
             stale,
             state: AtomicU8::new(State::Ready as u8),
             limit: AtomicUsize::new(1),
+            limit_at_most,
             in_flight: AtomicUsize::new(0),
             started: AtomicU64::new(0),
             mark: AtomicU64::new(0),
             heard: AtomicU64::new(0),
             probe: AtomicBool::new(false),
-            proven: AtomicBool::new(false),
+            answered: AtomicBool::new(false),
             trusted: AtomicBool::new(false),
-            troubled: AtomicBool::new(false),
-            timeouts: AtomicUsize::new(0),
+            troubled_until: AtomicU64::new(0),
+            setbacks: AtomicUsize::new(0),
         }
     }
 
@@ -104,23 +118,22 @@ impl Link {
         self.in_flight.load(Ordering::Acquire)
     }
 
-    /// Whether it takes one more push, and how gladly: the smallest first.
-    pub(super) fn preference(&self) -> Option<(bool, usize, u64)> {
+    /// Whether it takes one more request, and how gladly: the smallest first.
+    pub(super) fn preference(&self, now: Instant) -> Option<(bool, usize, u64)> {
         let busy = self.in_flight();
         let free = busy < self.limit.load(Ordering::Acquire);
         (self.state() == State::Ready && free).then(|| {
-            let troubled = self.troubled.load(Ordering::Relaxed);
+            let troubled = self.millis(now) < self.troubled_until.load(Ordering::Relaxed);
             (troubled, busy, self.started.load(Ordering::Relaxed))
         })
     }
 
     /// Takes a stream. Only under the pool's lock, after [`Self::preference`].
-    pub(super) fn take(&self) {
+    pub(super) fn take(&self, now: Instant) {
         self.in_flight.fetch_add(1, Ordering::AcqRel);
         self.started.fetch_add(1, Ordering::Relaxed);
-        let now = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
         let heard = Duration::from_millis(self.heard.load(Ordering::Relaxed));
-        if Duration::from_millis(now).saturating_sub(heard) >= self.stale {
+        if now.saturating_duration_since(self.opened + heard) >= self.stale {
             self.ask_probe();
         }
     }
@@ -141,17 +154,16 @@ impl Link {
         self.probe.swap(false, Ordering::AcqRel)
     }
 
-    /// The peer was heard just now.
-    pub(super) fn heard_now(&self) {
-        let now = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.heard.store(now, Ordering::Relaxed);
+    /// The peer was heard at this moment.
+    pub(super) fn heard(&self, now: Instant) {
+        self.heard.store(self.millis(now), Ordering::Relaxed);
         if self.state() == State::Suspect && self.reads() != self.mark.load(Ordering::Acquire) {
             self.shift(State::Suspect, State::Ready);
             self.signals.free.notify_one();
         }
     }
 
-    /// An attempt timed out here, or a PING is overdue: no new pushes until
+    /// A request timed out here, or a PING is overdue: no new requests until
     /// something comes.
     pub(super) fn suspect(&self) {
         if self.state() == State::Ready {
@@ -161,16 +173,31 @@ impl Link {
         }
     }
 
-    /// Counts an attempt that timed out.
+    /// Counts a request that timed out.
     pub(super) fn timed_out(&self) {
-        self.timeouts.fetch_add(1, Ordering::Relaxed);
+        self.set_back();
         self.suspect();
+    }
+
+    /// Counts a request whose stream was reset or refused. A connection that
+    /// does so to every one is always idle, and must not be liked for that.
+    pub(super) fn set_back(&self) {
+        self.trouble();
+        if self.setbacks.fetch_add(1, Ordering::Relaxed) + 1 == WORN {
+            self.signals.changed.notify_one();
+        }
     }
 
     /// Counts an answer that refused the credential.
     pub(super) fn refused(&self) {
-        self.timeouts.store(0, Ordering::Relaxed);
-        self.proven.store(true, Ordering::Relaxed);
+        if self.setbacks.load(Ordering::Relaxed) != 0 {
+            self.setbacks.store(0, Ordering::Relaxed);
+        }
+        if !self.has_answered() {
+            self.answered.store(true, Ordering::Relaxed);
+            // It may be the replacement that a worn one waits for.
+            self.signals.changed.notify_one();
+        }
     }
 
     /// Whether it has ever taken the credential.
@@ -181,20 +208,36 @@ impl Link {
     /// Counts an answer. `trouble` is a 5xx: others are preferred for now.
     pub(super) fn answered(&self, trouble: bool) {
         self.refused();
-        self.trusted.store(true, Ordering::Relaxed);
-        self.troubled.store(trouble, Ordering::Relaxed);
+        if !self.is_trusted() {
+            self.trusted.store(true, Ordering::Relaxed);
+        }
+        if trouble {
+            self.trouble();
+        } else if self.troubled_until.load(Ordering::Relaxed) != 0 {
+            self.troubled_until.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn trouble(&self) {
+        let until = self.millis(Instant::now() + TROUBLED);
+        self.troubled_until.store(until, Ordering::Relaxed);
+    }
+
+    /// Whether it has answered a request.
+    pub(super) fn has_answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
     }
 
     /// Whether it has answered a request, or has lived for a while.
     pub(super) fn is_proven(&self) -> bool {
-        self.proven.load(Ordering::Relaxed) || self.opened.elapsed() >= Duration::from_secs(10)
+        self.has_answered() || self.opened.elapsed() >= PROVEN
     }
 
     pub(super) fn is_worn(&self) -> bool {
-        self.timeouts.load(Ordering::Relaxed) >= WORN
+        self.setbacks.load(Ordering::Relaxed) >= WORN
     }
 
-    /// No new pushes; the connection closes when the last one has ended.
+    /// No new requests; the connection closes when the last one has ended.
     pub(super) fn retire(&self) {
         self.shift(State::Ready, State::Draining);
         self.shift(State::Suspect, State::Draining);
@@ -207,11 +250,17 @@ impl Link {
         self.signals.changed.notify_one();
     }
 
-    /// Publishes the peer's stream limit, and wakes a waiting push if it grew.
+    /// Publishes the peer's stream limit, and wakes a waiting request if it grew.
     pub(super) fn publish_limit(&self, limit: usize) {
+        let limit = limit.min(self.limit_at_most);
         if limit > self.limit.swap(limit, Ordering::AcqRel) {
             self.signals.free.notify_one();
         }
+    }
+
+    fn millis(&self, moment: Instant) -> u64 {
+        let since = moment.saturating_duration_since(self.opened).as_millis();
+        u64::try_from(since).unwrap_or(u64::MAX)
     }
 
     fn shift(&self, from: State, to: State) {

@@ -2,25 +2,33 @@
 
 use std::sync::Arc;
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use backon::ExponentialBackoff;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::debug;
+use tracing::{debug, info, warn};
+
+use crate::providers::retry;
 
 use super::connect::{ConnectError, Fresh};
 use super::connection::Connection;
 use super::link::State;
-use super::pool::{Shared, Tuning};
+use super::shared::{Shared, Tuning};
 
-/// The one task that opens and removes connections.
+/// Bound of a pool: so many times the connections that are wanted, also while a
+/// dead path turns one after the other suspect.
+const ROOM: usize = 3;
+
+/// Opens what is missing and removes what is of no use any more.
 pub(super) struct Supervisor {
     shared: Arc<Shared>,
     tracker: TaskTracker,
     cancel: CancellationToken,
     backoff: Backoff,
+    /// The log has said that there is no connection.
+    complained: bool,
 }
 
 impl Supervisor {
@@ -29,12 +37,13 @@ impl Supervisor {
         tracker: TaskTracker,
         cancel: CancellationToken,
     ) -> Self {
-        let backoff = Backoff::new(shared.tuning);
+        let backoff = Backoff::new(shared.options.tuning);
         Self {
             shared,
             tracker,
             cancel,
             backoff,
+            complained: false,
         }
     }
 
@@ -50,10 +59,9 @@ impl Supervisor {
                 opening.extend((0..missing).map(|_| shared.open()));
             }
             shared.publish(opening.len());
-            surplus_since = self
-                .has_surplus()
+            surplus_since = (shared.ready() > shared.options.connections)
                 .then(|| surplus_since.unwrap_or_else(Instant::now));
-            let trim_at = surplus_since.map(|since| since + shared.tuning.surplus);
+            let trim_at = surplus_since.map(|since| since + shared.options.tuning.surplus);
             let retry_at = (self.missing(opening.len()) > 0).then_some(self.backoff.not_before);
             tokio::select! {
                 () = self.cancel.cancelled() => return,
@@ -72,18 +80,9 @@ impl Supervisor {
     /// before it was of any use counts as a failed attempt, or a server that
     /// takes connections only to drop them would be hammered.
     fn sweep(&mut self) {
-        let shared = Arc::clone(&self.shared);
-        if shared.healthy() >= shared.wanted {
-            // The replacements of worn-out connections are there.
-            let worn = |c: &&Arc<Connection>| c.link().is_worn();
-            shared
-                .lock()
-                .iter()
-                .filter(worn)
-                .for_each(|c| c.link().retire());
-        }
+        self.retire_worn();
         let mut gone = Vec::new();
-        shared.lock().retain(|connection| {
+        self.shared.lock().retain(|connection| {
             let keep = matches!(connection.link().state(), State::Ready | State::Suspect);
             if !keep {
                 gone.push(Arc::clone(connection));
@@ -99,59 +98,104 @@ impl Supervisor {
                     .ended
                     .get()
                     .map_or("closed before it was used", String::as_str);
-                self.backoff.grow();
-                shared.note_failure(why.to_owned());
+                self.failed(why.to_owned());
             }
         }
     }
 
-    /// How many connections are to be opened. Bounded also while a dead path
-    /// turns one after the other suspect.
+    /// Worn connections go when as many others have answered something: until
+    /// then a slow server might take one stream on each of those, and hundreds
+    /// on these. Where there is no room for others, one that has never answered
+    /// makes some.
+    fn retire_worn(&self) {
+        let shared = &self.shared;
+        let wanted = shared.options.connections;
+        let replaced = shared.answering() >= wanted;
+        let full = shared.healthy() < wanted && shared.lock().len() >= wanted * ROOM;
+        if !replaced && !full {
+            return;
+        }
+        let connections = shared.lock();
+        let worn = connections.iter().map(|c| c.link()).filter(|l| l.is_worn());
+        if replaced {
+            worn.for_each(|link| link.retire());
+        } else if let Some(useless) = worn
+            .filter(|link| !link.has_answered())
+            .min_by_key(|link| link.opened)
+        {
+            useless.retire();
+        }
+    }
+
+    /// How many connections are to be opened.
     fn missing(&self, opening: usize) -> usize {
         let shared = &self.shared;
-        let room = (shared.wanted * 3).saturating_sub(shared.lock().len() + opening);
-        let missing = shared.wanted.saturating_sub(shared.healthy() + opening);
+        let wanted = shared.options.connections;
+        let room = (wanted * ROOM).saturating_sub(shared.lock().len() + opening);
+        let missing = wanted.saturating_sub(shared.healthy() + opening);
         missing.min(room)
     }
 
-    fn has_surplus(&self) -> bool {
-        self.shared.count(State::Ready) > self.shared.wanted
-    }
-
-    /// Retires the least busy ready connection.
+    /// Retires a ready connection: one that has never answered, or else the
+    /// least busy.
     fn trim(&self) {
         let connections = self.shared.lock();
         let idlest = connections
             .iter()
             .filter(|c| c.link().state() == State::Ready)
-            .min_by_key(|c| c.link().in_flight());
+            .min_by_key(|c| (c.link().has_answered(), c.link().in_flight()));
         if let Some(connection) = idlest {
             connection.link().retire();
         }
     }
 
+    fn failed(&mut self, why: String) {
+        self.backoff.grow();
+        if self.shared.ready() == 0 && !self.complained {
+            self.complained = true;
+            warn!(
+                platform = self.shared.options.platform,
+                endpoint = %self.shared.target.endpoint(),
+                detail = why,
+                "could not connect to {}, trying again; `ringpush check` looks at name, route and TLS",
+                self.shared.options.provider
+            );
+        }
+        self.shared.note_failure(why);
+    }
+
     fn opened(&mut self, result: Result<Fresh, ConnectError>) {
-        let shared = &self.shared;
+        let shared = Arc::clone(&self.shared);
         let endpoint = shared.target.endpoint();
         let fresh = match result {
             Ok(fresh) => fresh,
             Err(error) => {
-                debug!(%endpoint, %error, "APNs connection failed");
-                self.backoff.grow();
-                shared.note_failure(error.to_string());
+                debug!(%endpoint, %error, "connection failed");
+                self.failed(error.to_string());
                 return;
             }
         };
-        debug!(%endpoint, peer = %fresh.peer, timings = ?fresh.timings, "APNs connection up");
-        let timings = fresh.timings;
-        let signals = Arc::clone(&shared.signals);
-        let liveness = shared.tuning.liveness;
-        let (connection, driver) = Connection::split(fresh, signals, liveness, &shared.gauges);
+        let (phases, peer) = (fresh.phases, fresh.peer);
+        debug!(%endpoint, ?peer, timings = ?phases, "connection up");
+        let options = shared.options;
+        let (connection, driver) = Connection::split(
+            fresh,
+            Arc::clone(&shared.signals),
+            options.tuning.liveness,
+            options.streams_at_most,
+            shared.gauges.ready(),
+        );
         self.tracker.spawn(driver.run(self.cancel.clone()));
         shared.lock().push(Arc::new(connection));
+        if std::mem::take(&mut self.complained) {
+            info!(
+                platform = options.platform,
+                "connected to {}", options.provider
+            );
+        }
         shared.status.send_modify(|status| {
             status.error = None;
-            status.timings = Some(timings);
+            status.phases = Some(phases);
         });
         shared.signals.free.notify_one();
     }
@@ -167,7 +211,7 @@ async fn at(moment: Option<Instant>) {
 /// When the next connection may be tried.
 struct Backoff {
     tuning: Tuning,
-    delays: ExponentialBackoff,
+    pauses: ExponentialBackoff,
     not_before: Instant,
 }
 
@@ -175,28 +219,17 @@ impl Backoff {
     fn new(tuning: Tuning) -> Self {
         Self {
             tuning,
-            delays: Self::delays(tuning),
+            pauses: retry::pauses(tuning.backoff, tuning.backoff_max),
             not_before: Instant::now(),
         }
     }
 
-    fn delays(tuning: Tuning) -> ExponentialBackoff {
-        ExponentialBuilder::new()
-            .with_min_delay(tuning.backoff)
-            .with_max_delay(tuning.backoff_max)
-            .with_factor(2.0)
-            .with_jitter()
-            .without_max_times()
-            .build()
-    }
-
     fn grow(&mut self) {
-        let delay = self.delays.next().unwrap_or(self.tuning.backoff_max);
-        self.not_before = Instant::now() + delay;
+        let pause = self.pauses.next().unwrap_or(self.tuning.backoff_max);
+        self.not_before = Instant::now() + pause;
     }
 
     fn reset(&mut self) {
-        self.delays = Self::delays(self.tuning);
-        self.not_before = Instant::now();
+        *self = Self::new(self.tuning);
     }
 }

