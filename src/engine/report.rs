@@ -90,7 +90,7 @@ impl Dispatcher {
             call_id: Arc::clone(&taken.event.call_id),
             trace: Arc::clone(&taken.trace),
         };
-        let receipt = taken.receipts.expect(report.is_essential());
+        let receipt = taken.receipts.expect();
         self.reports.publish(report, receipt);
     }
 }

@@ -2,12 +2,9 @@
 //! grow with the number of pushes.
 
 use std::collections::BTreeMap;
-use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
 use hdrhistogram::{CreationError, Histogram};
 
 use super::rings::due;
