@@ -1,101 +1,239 @@
-//! Acknowledgements of one channel, many at a time.
+//! Acknowledgements of one channel, as few frames as are safe.
 
-use futures_util::future::BoxFuture;
-use futures_util::stream::{FuturesUnordered, StreamExt};
+use std::collections::VecDeque;
+
+use futures_util::FutureExt;
 use lapin::Channel;
 use lapin::options::{BasicAckOptions, BasicNackOptions};
-use tokio::sync::mpsc;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::AmqpError;
-use super::wire::bounded;
+use super::error::AmqpError;
 
-/// Acknowledgements under way, at most. Awaiting them one by one costs more
-/// than all the rest.
-const IN_FLIGHT: usize = 64;
-
-/// What is said about a message.
+/// How it stands with a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Word {
-    /// It is settled.
-    Ack,
-    /// Somebody else is to have it.
-    Requeue,
+enum State {
+    /// Under way.
+    Open,
+    /// Settled, and the broker does not know.
+    Settled,
+    /// The same since before the last flush.
+    Late,
+    /// Acknowledged by itself, or given back.
+    Told,
 }
 
-struct Command {
-    tag: u64,
-    word: Word,
-    /// Keeps the drain waiting until the word is with the broker.
-    _token: Option<TaskTrackerToken>,
+/// The deliveries of a channel that the broker has to hear of, oldest first.
+///
+/// One acknowledgement of many covers everything up to its tag, so it may only
+/// go as far as the first delivery that is still under way. What is settled
+/// beyond that waits for one flush more: most often the gap has closed then.
+#[derive(Debug)]
+struct Tags {
+    /// The tag of the first in `states`.
+    first: u64,
+    states: VecDeque<State>,
+    /// Settled since the last flush.
+    fresh: usize,
+    /// Settled before it, and not acknowledged.
+    late: usize,
 }
 
-/// Speaks to the task that acknowledges on one channel. Cheap to clone. The
-/// channel's own method is used, not lapin's `Acker`, whose queue is slower.
-#[derive(Clone, Debug)]
-pub(crate) struct Acks(mpsc::Sender<Command>);
-
-impl Acks {
-    /// For a channel with this prefetch, which bounds the queue, and the task,
-    /// which ends when the channel fails or every `Acks` is gone, and closes
-    /// the channel then.
-    pub(crate) fn new(
-        channel: Channel,
-        prefetch: u16,
-    ) -> (Self, impl Future<Output = Result<(), AmqpError>> + Send) {
-        let (sender, commands) = mpsc::channel(usize::from(prefetch).max(1));
-        (Self(sender), serve(channel, commands))
+impl Tags {
+    const fn new() -> Self {
+        Self {
+            // A channel's first delivery.
+            first: 1,
+            states: VecDeque::new(),
+            fresh: 0,
+            late: 0,
+        }
     }
 
-    /// Says it. If the channel is gone nothing needs to be said: the broker
-    /// delivers the message again.
-    pub(crate) async fn say(&self, tag: u64, word: Word, token: Option<TaskTrackerToken>) {
-        let command = Command {
-            tag,
-            word,
-            _token: token,
+    fn deliver(&mut self, tag: u64) {
+        while self.first + (self.states.len() as u64) < tag {
+            self.states.push_back(State::Told);
+        }
+        self.states.push_back(State::Open);
+    }
+
+    fn set(&mut self, tag: u64, state: State) {
+        let index = tag.checked_sub(self.first);
+        let index = index.and_then(|index| usize::try_from(index).ok());
+        let Some(now @ State::Open) = index.and_then(|index| self.states.get_mut(index)) else {
+            return;
         };
-        let _ = self.0.send(command).await;
+        *now = state;
+        if state == State::Settled {
+            self.fresh += 1;
+        }
     }
-}
 
-async fn serve(channel: Channel, mut commands: mpsc::Receiver<Command>) -> Result<(), AmqpError> {
-    let mut said: FuturesUnordered<BoxFuture<'_, lapin::Result<()>>> = FuturesUnordered::new();
-    loop {
-        tokio::select! {
-            biased;
-            Some(result) = said.next() => sorted(result)?,
-            command = commands.recv(), if said.len() < IN_FLIGHT => {
-                let Some(command) = command else { break };
-                said.push(Box::pin(speak(&channel, command)));
+    /// What to acknowledge now: everything up to a tag, and single ones beyond
+    /// it, with `all` every one that is settled.
+    fn flush(&mut self, all: bool) -> (Option<u64>, Vec<u64>) {
+        let mut multiple = None;
+        while let Some(state) = self.states.front().filter(|state| **state != State::Open) {
+            match state {
+                State::Settled => (self.fresh, multiple) = (self.fresh - 1, Some(self.first)),
+                State::Late => (self.late, multiple) = (self.late - 1, Some(self.first)),
+                State::Open | State::Told => {}
+            }
+            self.states.pop_front();
+            self.first += 1;
+        }
+        let mut single = Vec::new();
+        if self.fresh + self.late > 0 {
+            for (tag, state) in (self.first..).zip(&mut self.states) {
+                match state {
+                    State::Settled if !all => *state = State::Late,
+                    State::Settled | State::Late => {
+                        *state = State::Told;
+                        single.push(tag);
+                    }
+                    State::Open | State::Told => {}
+                }
             }
         }
-    }
-    while let Some(result) = said.next().await {
-        sorted(result)?;
-    }
-    // What was said is on its way, but the broker drops what it has not read
-    // when the connection goes. It answers this once it has read everything.
-    bounded("closing a channel", channel.close(200, "OK".into())).await
-}
-
-async fn speak(channel: &Channel, command: Command) -> lapin::Result<()> {
-    match command.word {
-        Word::Ack => {
-            channel
-                .basic_ack(command.tag, BasicAckOptions::default())
-                .await
-        }
-        Word::Requeue => {
-            let options = BasicNackOptions {
-                requeue: true,
-                ..BasicNackOptions::default()
-            };
-            channel.basic_nack(command.tag, options).await
-        }
+        self.late = if all { 0 } else { self.fresh };
+        self.fresh = 0;
+        (multiple, single)
     }
 }
 
-fn sorted(result: lapin::Result<()>) -> Result<(), AmqpError> {
-    result.map_err(|error| AmqpError::of_operation("acknowledging", &error))
+/// Acknowledges on one channel, whose own methods are used, not lapin's
+/// `Acker`, which is slower. Nothing waits for a frame to be written: a channel
+/// that fails tells its consumer.
+#[derive(Debug)]
+pub(crate) struct Acks {
+    channel: Channel,
+    tags: Tags,
+}
+
+impl Acks {
+    pub(crate) const fn new(channel: Channel) -> Self {
+        Self {
+            channel,
+            tags: Tags::new(),
+        }
+    }
+
+    /// A message came.
+    pub(crate) fn deliver(&mut self, tag: u64) {
+        self.tags.deliver(tag);
+    }
+
+    /// A message is settled; the next flush says so.
+    pub(crate) fn settle(&mut self, tag: u64) {
+        self.tags.set(tag, State::Settled);
+    }
+
+    /// Gives a message back to its queue, at once.
+    pub(crate) fn requeue(&mut self, tag: u64) -> Result<(), AmqpError> {
+        self.tags.set(tag, State::Told);
+        let options = BasicNackOptions {
+            requeue: true,
+            ..BasicNackOptions::default()
+        };
+        handed_over(self.channel.basic_nack(tag, options))
+    }
+
+    /// Messages that were settled since the last flush.
+    pub(crate) const fn fresh(&self) -> usize {
+        self.tags.fresh
+    }
+
+    /// Whether a flush has anything to do.
+    pub(crate) const fn is_pending(&self) -> bool {
+        self.tags.fresh + self.tags.late > 0
+    }
+
+    /// Tells the broker what is settled, with `all` also what is only to wait
+    /// for its neighbours.
+    pub(crate) fn flush(&mut self, all: bool) -> Result<(), AmqpError> {
+        let (multiple, single) = self.tags.flush(all);
+        let run = multiple.map(|tag| (tag, true));
+        for (tag, multiple) in run
+            .into_iter()
+            .chain(single.into_iter().map(|t| (t, false)))
+        {
+            handed_over(self.channel.basic_ack(tag, BasicAckOptions { multiple }))?;
+        }
+        Ok(())
+    }
+}
+
+/// The first poll hands a frame to lapin; the rest would only tell that it is
+/// written.
+fn handed_over(frame: impl Future<Output = lapin::Result<()>>) -> Result<(), AmqpError> {
+    match frame.now_or_never() {
+        Some(Err(error)) => Err(AmqpError::of_operation("acknowledging", &error)),
+        Some(Ok(())) | None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delivered(count: u64) -> Tags {
+        let mut tags = Tags::new();
+        (1..=count).for_each(|tag| tags.deliver(tag));
+        tags
+    }
+
+    fn settle(tags: &mut Tags, settled: &[u64]) {
+        for tag in settled {
+            tags.set(*tag, State::Settled);
+        }
+    }
+
+    #[test]
+    fn a_run_is_one_acknowledgement_and_a_gap_ends_it() {
+        let mut tags = delivered(6);
+        settle(&mut tags, &[2, 1, 3, 5]);
+        assert_eq!(tags.fresh, 4);
+        assert_eq!(tags.flush(false), (Some(3), vec![]));
+        assert_eq!((tags.fresh, tags.late), (0, 1), "the fifth waits");
+        settle(&mut tags, &[4]);
+        assert_eq!(tags.flush(false), (Some(5), vec![]), "the gap has closed");
+        assert_eq!((tags.fresh, tags.late), (0, 0));
+    }
+
+    #[test]
+    fn a_gap_that_stays_keeps_nobody_waiting() {
+        let mut tags = delivered(6);
+        settle(&mut tags, &[2, 3]);
+        assert_eq!(tags.flush(false), (None, vec![]));
+        settle(&mut tags, &[5]);
+        assert_eq!(tags.flush(false), (None, vec![2, 3]));
+        assert_eq!(tags.flush(false), (None, vec![5]));
+        assert_eq!(tags.flush(false), (None, vec![]), "once each");
+        settle(&mut tags, &[6, 1, 4]);
+        assert_eq!(tags.flush(false), (Some(6), vec![]));
+    }
+
+    #[test]
+    fn all_means_all() {
+        let mut tags = delivered(4);
+        settle(&mut tags, &[1, 3]);
+        assert_eq!(tags.flush(true), (Some(1), vec![3]));
+        assert_eq!((tags.fresh, tags.late), (0, 0));
+    }
+
+    /// An acknowledgement of many must name a tag that is not settled yet: the
+    /// broker ends the channel of who names another.
+    #[test]
+    fn what_was_told_is_never_named_again() {
+        let mut tags = delivered(5);
+        tags.set(2, State::Told);
+        settle(&mut tags, &[1]);
+        assert_eq!(tags.flush(false), (Some(1), vec![]), "not the second");
+        tags.set(3, State::Told);
+        settle(&mut tags, &[2, 3]);
+        assert_eq!(tags.flush(false), (None, vec![]), "they were given back");
+        tags.set(5, State::Told);
+        settle(&mut tags, &[4]);
+        assert_eq!(tags.flush(false), (Some(4), vec![]));
+        assert!(tags.states.is_empty());
+        assert_eq!(tags.first, 6);
+    }
 }

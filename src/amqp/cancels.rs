@@ -1,39 +1,44 @@
 //! Cancels, which every worker learns.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::panic::AssertUnwindSafe;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
-use futures_util::{StreamExt, TryFutureExt};
+use futures_util::{FutureExt, StreamExt, TryFutureExt};
 use lapin::message::Delivery;
-use lapin::options::{BasicQosOptions, QueueBindOptions, QueueDeclareOptions};
-use lapin::types::FieldTable;
-use lapin::{Connection, Consumer};
+use lapin::options::{BasicAckOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Channel, Connection, Consumer};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 use uuid::Uuid;
 
 use crate::call::outcome::TraceContext;
-use crate::engine::dispatch::Dispatcher;
 
-use super::acks::{Acks, Word};
 use super::complaint::Complaint;
-use super::ledger::Fate;
-use super::publisher::{ConfirmChannel, Message};
-use super::reports::properties;
+use super::confirm_channel::ConfirmChannel;
+use super::confirmation::Confirmation;
+use super::context::Context;
+use super::error::AmqpError;
+use super::message::{Message, epoch_seconds, properties};
+use super::settings::CancelSource;
 use super::topology::Topology;
 use super::wire::{bounded, consume_options, open, short, table, text};
-use super::{AmqpError, CancelSource};
 
 /// Cancels delivered and not yet acknowledged, at most. A stream is read only
 /// with such a limit.
 const PREFETCH: u16 = 1000;
+/// Cancels that are acknowledged together.
+const ACK_BATCH: u16 = PREFETCH / 4;
+/// How long they wait for each other.
+const ACK_WAIT: Duration = Duration::from_secs(1);
 /// Bound on reading what is there already before the first ring is taken.
 pub(crate) const CATCH_UP: Duration = Duration::from_secs(2);
-/// Without a marker, the stream counts as read when nothing came for this long.
+/// Without a marker, the stream counts as read when nothing came for this long;
+/// and a stream that holds what was read last delivers it sooner.
 const QUIET: Duration = Duration::from_millis(200);
 /// Added to a ring's longest life: how far the stream is read back.
 const MARGIN: Duration = Duration::from_secs(30);
@@ -52,26 +57,24 @@ const STEADY: Duration = Duration::from_secs(3);
 /// phone that rings on after the caller hung up is better than one that never
 /// rang.
 pub(crate) struct Cancels<'a> {
+    pub(crate) context: &'a Context,
     pub(crate) connection: &'a Connection,
-    pub(crate) topology: &'a Topology,
-    pub(crate) ring_window: Duration,
-    pub(crate) dispatcher: &'a Arc<Dispatcher>,
 }
 
-impl Cancels<'_> {
+impl<'a> Cancels<'a> {
     /// Reads as long as the connection lives. Tells `caught_up` when what was
     /// sent before is known, or why it cannot be.
     pub(crate) async fn keep(
         &self,
-        marking: ConfirmChannel,
+        marking: ConfirmChannel<()>,
         caught_up: oneshot::Sender<Result<(), AmqpError>>,
     ) -> Infallible {
         let first = async {
             let mut reader = self.start().await?;
-            if self.topology.cancels() == CancelSource::Stream {
+            if self.context.topology.cancels() == CancelSource::Stream {
                 reader.catch_up(marking).await?;
             }
-            Ok::<Reader, AmqpError>(reader)
+            Ok::<_, AmqpError>(reader)
         };
         let error = match first.await {
             Ok(reader) => {
@@ -88,38 +91,73 @@ impl Cancels<'_> {
         again_and_again(error, || self.start().map_ok(Reader::run)).await
     }
 
-    /// Starts to read, from the longest life of a ring ago where there is a
-    /// stream.
-    async fn start(&self) -> Result<Reader, AmqpError> {
-        self.topology.ensure_cancels(self.connection).await?;
+    /// Starts to read, where there is a stream from where reading ended. If
+    /// that is too long ago, or the stream was made anew, from the longest life
+    /// of a ring ago.
+    async fn start(&self) -> Result<Reader<'a>, AmqpError> {
+        let topology = &self.context.topology;
+        topology.ensure_cancels(self.connection).await?;
+        if topology.cancels() == CancelSource::Queue {
+            let channel = open(self.connection).await?;
+            let queue = own_queue(&channel, topology).await?;
+            return self.consume(channel, queue, true, table([])).await;
+        }
+        let stream = &topology.names().cancels;
+        let back = self.context.ring_window + MARGIN;
+        let read = self.context.cancels_read.lock();
+        let read = *read.unwrap_or_else(PoisonError::into_inner);
+        if let Some((last, at)) = read
+            && at.elapsed() < back
+        {
+            let offset = AMQPValue::LongLongInt(i64::try_from(last).unwrap_or(i64::MAX));
+            let mut reader = self.read(stream, offset).await?;
+            // What was read last comes once more, which proves that this is
+            // the stream that it was read from.
+            match timeout(QUIET, reader.next()).await {
+                Ok(Ok(again)) if offset_of(&again).is_some_and(|offset| offset >= last) => {
+                    reader.learn(&again)?;
+                    return Ok(reader);
+                }
+                Ok(Err(error)) => return Err(error),
+                Ok(Ok(_)) | Err(_) => debug!("the stream of cancels is another one: reading back"),
+            }
+        }
+        // An interval is measured on the broker's clock, which a timestamp made
+        // here might disagree with.
+        self.read(stream, text(&format!("{}s", back.as_secs())))
+            .await
+    }
+
+    async fn read(&self, stream: &str, offset: AMQPValue) -> Result<Reader<'a>, AmqpError> {
         let channel = open(self.connection).await?;
+        let arguments = table([("x-stream-offset", offset)]);
+        self.consume(channel, stream.to_owned(), false, arguments)
+            .await
+    }
+
+    async fn consume(
+        &self,
+        channel: Channel,
+        queue: String,
+        exclusive: bool,
+        arguments: FieldTable,
+    ) -> Result<Reader<'a>, AmqpError> {
         let qos = channel.basic_qos(PREFETCH, BasicQosOptions::default());
         bounded("the prefetch of cancels", qos).await?;
-        let source = self.topology.cancels();
-        let (queue, arguments) = match source {
-            CancelSource::Stream => {
-                let back = (self.ring_window + MARGIN).as_secs();
-                // An interval is measured on the broker's clock, which a
-                // timestamp made here might disagree with.
-                let offset = table([("x-stream-offset", text(&format!("{back}s")))]);
-                (self.topology.names().cancels.clone(), offset)
-            }
-            CancelSource::Queue => (own_queue(&channel, self.topology).await?, table([])),
-        };
         let consume = channel.basic_consume(
             short(&queue),
             "".into(),
-            consume_options(source == CancelSource::Queue),
+            consume_options(exclusive),
             arguments,
         );
         let consumer = bounded(&format!("queue {queue}"), consume).await?;
-        let (acks, task) = Acks::new(channel, PREFETCH);
         Ok(Reader {
+            context: self.context,
+            channel,
             consumer,
-            acks,
-            acknowledging: Box::pin(task),
-            dispatcher: Arc::clone(self.dispatcher),
             queue,
+            unacknowledged: 0,
+            last: 0,
         })
     }
 }
@@ -160,22 +198,24 @@ where
 }
 
 /// A queue of cancels being read.
-struct Reader {
+struct Reader<'a> {
+    context: &'a Context,
+    channel: Channel,
     consumer: Consumer,
-    acks: Acks,
-    acknowledging: BoxFuture<'static, Result<(), AmqpError>>,
-    dispatcher: Arc<Dispatcher>,
     queue: String,
+    unacknowledged: u16,
+    /// The tag of the last.
+    last: u64,
 }
 
-impl Reader {
+impl Reader<'_> {
     /// Reads to what is the end of the stream now, for at most two seconds.
     ///
     /// Nothing in AMQP tells where a stream ends, so a marker is published to
     /// it and read until it comes back. If the broker does not take the marker
     /// (no permission to write to the default exchange, an alarm), a gap in
     /// what it delivers has to do.
-    async fn catch_up(&mut self, channel: ConfirmChannel) -> Result<(), AmqpError> {
+    async fn catch_up(&mut self, channel: ConfirmChannel<()>) -> Result<(), AmqpError> {
         let end = Instant::now() + CATCH_UP;
         let published = timeout_at(end, publish_marker(channel, &self.queue)).await;
         let marker = match published {
@@ -204,7 +244,7 @@ impl Reader {
                     let found = marker.is_some_and(|m| {
                         id.and_then(|id| Uuid::try_parse(id.as_str()).ok()) == Some(m)
                     });
-                    self.learn(&delivery).await?;
+                    self.learn(&delivery)?;
                     if found {
                         debug!(read, "cancels are caught up with");
                         return Ok(());
@@ -229,7 +269,7 @@ impl Reader {
     async fn run(mut self) -> AmqpError {
         loop {
             let learnt = match self.next().await {
-                Ok(delivery) => self.learn(&delivery).await,
+                Ok(delivery) => self.learn(&delivery),
                 Err(error) => Err(error),
             };
             if let Err(error) = learnt {
@@ -238,16 +278,17 @@ impl Reader {
         }
     }
 
-    /// The next one, while acknowledging those before it.
+    /// The next one. May be dropped and called again.
     async fn next(&mut self) -> Result<Delivery, AmqpError> {
-        let what = || format!("queue {}", self.queue);
-        let next = tokio::select! {
-            next = self.consumer.next() => next,
-            ended = &mut self.acknowledging => {
-                ended?;
-                return Err(self.acknowledging_ended());
-            }
+        let next = if self.unacknowledged == 0 {
+            self.consumer.next().await
+        } else if let Ok(next) = timeout(ACK_WAIT, self.consumer.next()).await {
+            next
+        } else {
+            self.acknowledge()?;
+            self.consumer.next().await
         };
+        let what = || format!("queue {}", self.queue);
         match next {
             Some(Ok(delivery)) => Ok(delivery),
             Some(Err(error)) => Err(AmqpError::of_operation(what(), &error)),
@@ -255,25 +296,53 @@ impl Reader {
         }
     }
 
-    async fn learn(&mut self, delivery: &Delivery) -> Result<(), AmqpError> {
+    fn learn(&mut self, delivery: &Delivery) -> Result<(), AmqpError> {
         let kind = delivery.properties.kind().as_ref();
         if kind.is_none_or(|kind| kind.as_str() != MARKER) {
-            self.dispatcher.learn(&delivery.data);
-        }
-        // A stream delivers whole chunks, so more than the prefetch may wait to
-        // be acknowledged: that has to go on, or there is never room again.
-        tokio::select! {
-            () = self.acks.say(delivery.delivery_tag, Word::Ack, None) => Ok(()),
-            ended = &mut self.acknowledging => {
-                ended?;
-                Err(self.acknowledging_ended())
+            let dispatcher = &self.context.dispatcher;
+            // One that makes the engine panic would stop every worker.
+            let learn = AssertUnwindSafe(|| dispatcher.learn(&delivery.data));
+            if std::panic::catch_unwind(learn).is_err() {
+                error!(
+                    queue = self.queue,
+                    "learning of a cancel panicked; it is skipped"
+                );
             }
         }
+        if let Some(offset) = offset_of(delivery) {
+            let read = self.context.cancels_read.lock();
+            *read.unwrap_or_else(PoisonError::into_inner) = Some((offset, Instant::now()));
+        }
+        self.last = delivery.delivery_tag;
+        self.unacknowledged += 1;
+        // A stream delivers whole chunks, so more than the prefetch may wait to
+        // be acknowledged.
+        if self.unacknowledged >= ACK_BATCH {
+            self.acknowledge()?;
+        }
+        Ok(())
     }
 
-    fn acknowledging_ended(&self) -> AmqpError {
-        AmqpError::lost(format!("queue {}", self.queue), "acknowledging ended")
+    /// Acknowledges everything that was read.
+    fn acknowledge(&mut self) -> Result<(), AmqpError> {
+        self.unacknowledged = 0;
+        let all = BasicAckOptions { multiple: true };
+        // The first poll hands it to lapin; the rest would only tell that it is
+        // written.
+        match self.channel.basic_ack(self.last, all).now_or_never() {
+            Some(Err(error)) => Err(AmqpError::of_operation("acknowledging cancels", &error)),
+            Some(Ok(())) | None => Ok(()),
+        }
     }
+}
+
+/// Where in the stream it is.
+fn offset_of(delivery: &Delivery) -> Option<u64> {
+    let headers = delivery.properties.headers().as_ref()?;
+    let offset = headers.inner().get("x-stream-offset")?;
+    offset
+        .as_long_long_int()
+        .and_then(|offset| u64::try_from(offset).ok())
 }
 
 /// This worker's own queue, which goes when its connection does.
@@ -299,22 +368,24 @@ async fn own_queue(channel: &lapin::Channel, topology: &Topology) -> Result<Stri
 }
 
 /// The channel is for this only: a refused publish ends it.
-async fn publish_marker(mut channel: ConfirmChannel, queue: &str) -> Result<Uuid, AmqpError> {
+async fn publish_marker(mut channel: ConfirmChannel<()>, queue: &str) -> Result<Uuid, AmqpError> {
     let id = Uuid::new_v4();
-    channel.publish(Message {
-        exchange: String::new(),
-        key: queue.to_owned(),
+    let trace = TraceContext::default();
+    let properties = properties(&id.to_string(), MARKER, &trace, epoch_seconds());
+    let message = Message {
+        exchange: "".into(),
+        key: short(queue),
         mandatory: true,
-        properties: properties(&id.to_string(), MARKER, &TraceContext::default())
-            .with_type(MARKER.into()),
+        properties: properties.with_type(MARKER.into()),
         body: Bytes::new(),
-    });
-    match channel.next().await?.1 {
-        Fate::Confirmed => {
-            let _ = timeout(QUIET, channel.close()).await;
-            Ok(id)
-        }
-        Fate::Refused | Fate::Returned => Err(AmqpError::lost("the marker", "was not taken")),
+    };
+    channel.publish([(message, ())]);
+    let told = channel.next().await?;
+    if told == [((), Confirmation::Confirmed)] {
+        let _ = timeout(QUIET, channel.close()).await;
+        Ok(id)
+    } else {
+        Err(AmqpError::lost("the marker", "was not taken"))
     }
 }
 
@@ -322,6 +393,7 @@ async fn publish_marker(mut channel: ConfirmChannel, queue: &str) -> Result<Uuid
 mod tests {
     use std::cell::Cell;
     use std::future::ready;
+    use std::sync::Arc;
 
     use tracing_subscriber::layer::SubscriberExt as _;
 

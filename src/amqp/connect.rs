@@ -16,7 +16,8 @@ use tokio::time::timeout;
 
 use crate::trust;
 
-use super::{AmqpError, Settings};
+use super::error::AmqpError;
+use super::settings::Settings;
 
 /// Bound on a connection attempt, unless the URL's `connection_timeout` says
 /// otherwise.
@@ -26,6 +27,10 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Seconds. Half of it without a byte makes both sides say something; twice of
 /// it in silence ends the connection.
 const HEARTBEAT: u16 = 5;
+/// Bytes in a frame, at most, unless the URL says otherwise. lapin holds 32 of
+/// them for each direction of a connection; with the broker's own 128 KiB that
+/// would be 16 MiB for a worker. Larger bodies are cut up.
+const FRAME_MAX: u32 = 16 * 1024;
 
 /// Makes connections to the configured broker.
 #[derive(Clone)]
@@ -49,6 +54,7 @@ impl Connector {
     pub fn new(settings: &Settings) -> Result<Self, AmqpError> {
         settings.validate()?;
         let mut uri = parse_url(settings.url.expose())?;
+        uri.query.frame_max.get_or_insert(FRAME_MAX);
         // lapin reads no other setting for it.
         uri.query.heartbeat.get_or_insert(HEARTBEAT);
         let timeout = uri

@@ -7,9 +7,9 @@ use lapin::types::{FieldTable, ShortString};
 
 use crate::call::event::Part;
 
-use super::publisher::Message;
+use super::message::Message;
 use super::topology::Names;
-use super::wire::text;
+use super::wire::{short, text};
 
 /// What was taken from a queue.
 #[derive(Clone, Debug)]
@@ -35,8 +35,8 @@ pub(crate) fn dead_letter(
         headers.insert("x-expiration".into(), text(expiration.as_str()));
     }
     Message {
-        exchange: names.dead.clone(),
-        key: String::new(),
+        exchange: short(&names.dead),
+        key: "".into(),
         mandatory: true,
         properties: rebuilt(&original.properties, user, headers),
         body: original.body.clone(),
@@ -57,8 +57,8 @@ pub(crate) fn part_message(
         properties = properties.with_expiration(expiration.clone());
     }
     Message {
-        exchange: String::new(),
-        key: names.queue_of(part.platform).to_owned(),
+        exchange: "".into(),
+        key: short(names.queue_of(part.platform)),
         mandatory: true,
         properties,
         body: part.body.into(),
@@ -171,7 +171,10 @@ mod tests {
             "v: must be 1",
             "p.ios",
         );
-        assert_eq!((&*letter.exchange, &*letter.key), ("p.dead", ""));
+        assert_eq!(
+            (letter.exchange.as_str(), letter.key.as_str()),
+            ("p.dead", "")
+        );
         assert_eq!(&letter.body[..], b"{}");
         let properties = &letter.properties;
         assert_eq!(properties.message_id(), &Some("m".into()));
@@ -199,7 +202,10 @@ mod tests {
         };
         let names = Names::new("p");
         let message = part_message(&original(), &names, Some("worker"), part.clone());
-        assert_eq!((&*message.exchange, &*message.key), ("", "p.android"));
+        assert_eq!(
+            (message.exchange.as_str(), message.key.as_str()),
+            ("", "p.android")
+        );
         assert_eq!(header(&message, "x-part").as_deref(), Some("2/3"));
         // Another user's id would end the channel.
         assert_eq!(message.properties.user_id(), &None);

@@ -1,92 +1,85 @@
 //! One queue that events are taken from.
 
-use std::panic::AssertUnwindSafe;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context as Waking, Poll};
+use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use lapin::message::Delivery as Delivered;
 use lapin::options::{BasicCancelOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, Consumer};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use tracing::{Instrument as _, Span, error, warn};
+use tokio::sync::oneshot;
+use tokio::time::{Sleep, sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use crate::call::event::PartNumber;
-use crate::call::outcome::TraceContext;
-use crate::engine::delivery::{Delivery, Source, Verdict};
-use crate::engine::dispatch::Dispatcher;
-use crate::spans::{self, Carried};
+use crate::engine::delivery::Source;
 
-use super::AmqpError;
-use super::acks::{Acks, Word};
-use super::forward::{Original, dead_letter, part_message};
-use super::publisher::{Message, PublishError, Publisher, pause};
-use super::repair::{Lost, Repairs};
-use super::topology::Names;
-use super::wire::{bounded, consume_options, open, short, text_of};
+use super::acks::Acks;
+use super::context::Context;
+use super::error::AmqpError;
+use super::handling::{Answer, Handling};
+use super::publisher::Publisher;
+use super::wire::{bounded, consume_options, open, short};
 
-/// What every intake of a session needs.
-#[derive(Clone)]
-pub(crate) struct Desk {
-    pub(crate) dispatcher: Arc<Dispatcher>,
-    pub(crate) names: Arc<Names>,
-    /// Who this worker is to the broker, where that is known.
-    pub(crate) user: Option<Arc<str>>,
-    pub(crate) publisher: Publisher,
-    pub(crate) repairs: Repairs,
-    /// The messages under way, of all sessions.
-    pub(crate) tracker: TaskTracker,
-    /// The channels that messages are taken and acknowledged on.
-    pub(crate) channels: TaskTracker,
-    /// Take no more.
-    pub(crate) stop: CancellationToken,
-}
+/// How long a settled message waits for others to be acknowledged with it.
+const ACK_WAIT: Duration = Duration::from_millis(10);
+/// Settled messages that do not wait any longer.
+const ACK_BATCH: u16 = 64;
+/// Messages taken before those under way get another turn.
+const TAKE: usize = 16;
 
-impl Desk {
-    /// Passes a message on. If its queue is gone that is declared again first.
-    async fn pass_on(&self, message: Message) -> Result<(), PublishError> {
-        let lost = Lost {
-            exchange: message.exchange.clone(),
-            key: message.key.clone(),
-        };
-        match self.publisher.publish(message.clone()).await {
-            Err(PublishError::Returned) if self.repairs.of(lost).await => {
-                self.publisher.publish(message).await
-            }
-            result => result,
-        }
-    }
-}
+/// What an intake ends with, for the session; nothing if it panicked.
+pub(crate) type Ended = oneshot::Receiver<Result<(), AmqpError>>;
 
-/// A queue being consumed.
+/// A queue being consumed, on a channel with a prefetch of its own: a platform
+/// that stalls fills its own queue only.
+///
+/// One task takes the queue's messages and handles them all: what is settled in
+/// one turn is acknowledged together.
 pub(crate) struct Intake {
-    desk: Desk,
+    context: Arc<Context>,
+    handling: Arc<Handling>,
     channel: Channel,
     consumer: Consumer,
-    queue: String,
-    source: Source,
     acks: Acks,
+    batch: usize,
+    flush: Option<Pin<Box<Sleep>>>,
+    stop: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Told to take no more.
+    stopping: bool,
+    /// The broker delivers no more.
+    dry: bool,
+}
+
+/// What is to be done after a turn.
+enum Next {
+    /// Tell the broker to deliver no more.
+    Stop,
+    /// Nothing is left.
+    End,
 }
 
 impl Intake {
-    /// Starts to consume, on a channel with a prefetch of its own: a platform
-    /// that stalls fills its own queue only.
+    /// Starts to consume.
     pub(crate) async fn start(
+        context: Arc<Context>,
         connection: &Connection,
-        desk: Desk,
+        publisher: Publisher,
         source: Source,
-        prefetch: u16,
-    ) -> Result<(Self, BoxFuture<'static, Result<(), AmqpError>>), AmqpError> {
+    ) -> Result<Self, AmqpError> {
+        let names = context.topology.names();
         let queue = match source {
-            Source::Calls => desk.names.calls.clone(),
-            Source::Platform(platform) => desk.names.queue_of(platform).to_owned(),
-        };
+            Source::Calls => &names.calls,
+            Source::Platform(platform) => names.queue_of(platform),
+        }
+        .to_owned();
         let what = format!("queue {queue}");
         let channel = open(connection).await?;
-        let qos = channel.basic_qos(prefetch, BasicQosOptions::default());
+        let qos = channel.basic_qos(context.prefetch, BasicQosOptions::default());
         bounded(&what, qos).await?;
         let consume = channel.basic_consume(
             short(&queue),
@@ -95,177 +88,158 @@ impl Intake {
             FieldTable::default(),
         );
         let consumer = bounded(&what, consume).await?;
-        let (acks, serve) = Acks::new(channel.clone(), prefetch);
-        let open = desk.channels.token();
-        let task = async move {
-            let _open = open;
-            serve.await
-        };
-        let intake = Self {
-            desk,
+        Ok(Self {
+            acks: Acks::new(channel.clone()),
+            batch: usize::from((context.prefetch / 4).clamp(1, ACK_BATCH)),
+            flush: None,
+            stop: Box::pin(context.stop.clone().cancelled_owned()),
+            stopping: false,
+            dry: false,
+            handling: Arc::new(Handling {
+                context: Arc::clone(&context),
+                publisher,
+                source,
+                queue,
+            }),
+            context,
             channel,
             consumer,
-            queue,
-            source,
-            acks,
-        };
-        Ok((intake, Box::pin(task)))
+        })
     }
 
-    /// Takes messages until told to stop (`Ok`) or the consumer ends.
-    pub(crate) async fn run(mut self) -> Result<(), AmqpError> {
-        let stop = self.desk.stop.clone();
+    /// Takes messages until told to stop and all are settled, or until the
+    /// channel fails. Whatever ends the session, what is under way goes on: no
+    /// phone is to ring twice because the broker went away.
+    pub(crate) fn spawn(self) -> Ended {
+        let (tell, ended) = oneshot::channel();
+        let context = Arc::clone(&self.context);
+        let abandoned = context.abandon.clone();
+        let work = abandoned.run_until_cancelled_owned(self.run(tell));
+        context.intakes.spawn(work);
+        ended
+    }
+
+    async fn run(mut self, tell: oneshot::Sender<Result<(), AmqpError>>) {
+        let mut under_way = FuturesUnordered::new();
+        let handling = Arc::clone(&self.handling);
+        let result = self
+            .work(&mut under_way, |message| Arc::clone(&handling).run(message))
+            .await;
+        // The session may be gone already.
+        let _ = tell.send(result);
+        while under_way.next().await.is_some() {}
+    }
+
+    async fn work<F>(
+        &mut self,
+        under_way: &mut FuturesUnordered<F>,
+        handle: impl Fn(Delivered) -> F,
+    ) -> Result<(), AmqpError>
+    where
+        F: Future<Output = (u64, Option<Answer>)>,
+    {
+        while let Next::Stop = poll_fn(|cx| self.turn(cx, under_way, &handle)).await? {
+            let tag = self.consumer.tag();
+            let cancel = self
+                .channel
+                .basic_cancel(tag, BasicCancelOptions::default());
+            bounded(&format!("queue {}", self.handling.queue), cancel).await?;
+        }
+        // What was said is on its way, but the broker drops what it has not
+        // read when the connection goes. It answers this once it has read
+        // everything.
+        let close = self.channel.close(200, "OK".into());
+        bounded("closing a channel", close).await
+    }
+
+    /// Takes what there is, lets everything under way go on, and tells the
+    /// broker what is settled.
+    fn turn<F>(
+        &mut self,
+        cx: &mut Waking<'_>,
+        under_way: &mut FuturesUnordered<F>,
+        handle: impl Fn(Delivered) -> F,
+    ) -> Poll<Result<Next, AmqpError>>
+    where
+        F: Future<Output = (u64, Option<Answer>)>,
+    {
+        if !self.stopping && self.stop.as_mut().poll(cx).is_ready() {
+            self.stopping = true;
+            return Poll::Ready(Ok(Next::Stop));
+        }
         loop {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return self.wind_up().await,
-                next = self.consumer.next() => {
-                    let message = self.delivered(next)?;
-                    self.take(message);
+            let mut idle = true;
+            while let Poll::Ready(Some((tag, answer))) = under_way.poll_next_unpin(cx) {
+                idle = false;
+                match answer {
+                    Some(Answer::Ack) => self.acks.settle(tag),
+                    Some(Answer::Requeue) => self.acks.requeue(tag)?,
+                    None => {}
                 }
             }
+            for _ in 0..TAKE {
+                if self.dry {
+                    break;
+                }
+                let Poll::Ready(next) = self.consumer.poll_next_unpin(cx) else {
+                    break;
+                };
+                idle = false;
+                if let Some(message) = self.delivered(next)? {
+                    under_way.push(handle(message));
+                }
+            }
+            if idle {
+                break;
+            }
         }
+        self.flush(cx)?;
+        if self.dry && under_way.is_empty() {
+            return Poll::Ready(Ok(Next::End));
+        }
+        Poll::Pending
     }
 
-    /// Takes no more, and gives back what was delivered meanwhile.
-    async fn wind_up(mut self) -> Result<(), AmqpError> {
-        let cancel = self
-            .channel
-            .basic_cancel(self.consumer.tag(), BasicCancelOptions::default());
-        bounded(&format!("queue {}", self.queue), cancel).await?;
-        while let Some(next) = self.consumer.next().await {
-            let message = self.delivered(Some(next))?;
-            let token = Some(self.desk.tracker.token());
-            self.acks
-                .say(message.delivery_tag, Word::Requeue, token)
-                .await;
-        }
-        Ok(())
-    }
-
-    fn delivered(&self, next: Option<lapin::Result<Delivered>>) -> Result<Delivered, AmqpError> {
-        let what = || format!("queue {}", self.queue);
+    /// A message to be handled, if that is what came.
+    fn delivered(
+        &mut self,
+        next: Option<lapin::Result<Delivered>>,
+    ) -> Result<Option<Delivered>, AmqpError> {
+        let what = || format!("queue {}", self.handling.queue);
         match next {
-            Some(Ok(message)) => Ok(message),
+            Some(Ok(message)) => {
+                self.acks.deliver(message.delivery_tag);
+                if self.stopping {
+                    // It was on its way when the broker was told.
+                    self.acks.requeue(message.delivery_tag)?;
+                    return Ok(None);
+                }
+                Ok(Some(message))
+            }
             Some(Err(error)) => Err(AmqpError::of_operation(what(), &error)),
+            None if self.stopping => {
+                self.dry = true;
+                Ok(None)
+            }
             None => Err(AmqpError::lost(what(), "the broker cancelled its consumer")),
         }
     }
 
-    fn take(&self, message: Delivered) {
-        let handling = Handling {
-            desk: self.desk.clone(),
-            acks: self.acks.clone(),
-            source: self.source,
-            queue: self.queue.clone(),
-        };
-        self.desk.tracker.spawn(handling.run(message));
-    }
-}
-
-/// One message on its way.
-struct Handling {
-    desk: Desk,
-    acks: Acks,
-    source: Source,
-    queue: String,
-}
-
-impl Handling {
-    async fn run(self, message: Delivered) {
-        let tag = message.delivery_tag;
-        let token = self.desk.tracker.token();
-        // A message that makes the engine panic must not take the others with
-        // it; the delivery limit moves it to the dead queue in the end.
-        let settled = AssertUnwindSafe(self.settle(message)).catch_unwind().await;
-        let word = if let Ok(word) = settled {
-            word
-        } else {
-            error!(
-                queue = self.queue,
-                "handling a message panicked; it goes back to its queue"
-            );
-            pause().await;
-            Some(Word::Requeue)
-        };
-        if let Some(word) = word {
-            self.acks.say(tag, word, Some(token)).await;
+    /// Acknowledges when enough is settled, when it has waited long enough, or
+    /// when nothing else is going to come.
+    fn flush(&mut self, cx: &mut Waking<'_>) -> Result<(), AmqpError> {
+        if self.stopping || self.acks.fresh() >= self.batch {
+            self.flush = None;
+            self.acks.flush(self.stopping)?;
         }
-    }
-
-    /// What is to be said about the message; nothing if the session is gone,
-    /// for then the broker delivers it again anyway.
-    async fn settle(&self, message: Delivered) -> Option<Word> {
-        let original = Original {
-            body: Bytes::from(message.data),
-            properties: message.properties,
-        };
-        let (span, delivery) = self.delivery(&original);
-        let handling = async {
-            let verdict = self.desk.dispatcher.handle(delivery).await;
-            self.carry_out(verdict, &original).await
-        };
-        handling.instrument(span).await
-    }
-
-    async fn carry_out(&self, verdict: Verdict, original: &Original) -> Option<Word> {
-        let user = self.desk.user.as_deref();
-        let carried_out = match verdict {
-            Verdict::Settled => Ok(()),
-            Verdict::Abandoned => return Some(Word::Requeue),
-            Verdict::Dead(error) => {
-                let (names, text) = (&self.desk.names, error.to_string());
-                let letter = dead_letter(original, names, user, &text, &self.queue);
-                warn!(queue = self.queue, %error, "a message goes to the dead queue");
-                self.desk.pass_on(letter).await
+        while self.acks.is_pending() {
+            let flush = self.flush.get_or_insert_with(|| Box::pin(sleep(ACK_WAIT)));
+            if flush.as_mut().poll(cx).is_pending() {
+                break;
             }
-            Verdict::Split(parts) => {
-                let publishes = parts.into_iter().map(|part| {
-                    let message = part_message(original, &self.desk.names, user, part);
-                    self.desk.pass_on(message)
-                });
-                futures_util::future::try_join_all(publishes)
-                    .await
-                    .map(|_| ())
-            }
-        };
-        match carried_out {
-            Ok(()) => Some(Word::Ack),
-            Err(PublishError::Gone) => None,
-            Err(error @ (PublishError::Refused | PublishError::Returned)) => {
-                warn!(queue = self.queue, %error, "a message could not be passed on; it goes back");
-                // Every return to the queue counts towards the delivery limit.
-                pause().await;
-                Some(Word::Requeue)
-            }
+            self.flush = None;
+            self.acks.flush(false)?;
         }
-    }
-
-    /// The message for the engine, and the span in which it is handled.
-    fn delivery(&self, original: &Original) -> (Span, Delivery) {
-        let headers = original.properties.headers().as_ref();
-        let header = |name: &str| headers.and_then(|table| text_of(table.inner().get(name)?));
-        let sender = Carried {
-            traceparent: header("traceparent"),
-            tracestate: header("tracestate"),
-        };
-        let span = spans::message(&self.queue, &sender);
-        // What comes of it belongs below our span, if anybody collects spans.
-        let Carried {
-            traceparent,
-            tracestate,
-        } = spans::context_of(&span).unwrap_or(sender);
-        let delivery = Delivery {
-            body: original.body.clone(),
-            source: self.source,
-            part: header("x-part")
-                .and_then(|part| part.parse().ok())
-                .unwrap_or(PartNumber::WHOLE),
-            trace: Arc::new(TraceContext {
-                traceparent,
-                tracestate,
-            }),
-        };
-        (span, delivery)
+        Ok(())
     }
 }

@@ -8,12 +8,14 @@ use uuid::Uuid;
 
 use crate::call::outcome::TraceContext;
 
-use super::connect::close;
-use super::ledger::Fate;
-use super::publisher::{ConfirmChannel, Message, WINDOW};
-use super::reports::properties;
+use super::confirm_channel::ConfirmChannel;
+use super::confirmation::Confirmation;
+use super::connect::{Connector, close};
+use super::error::AmqpError;
+use super::message::{Message, epoch_seconds, properties};
+use super::settings::Settings;
 use super::topology::{Names, Topology};
-use super::{AmqpError, Connector, Settings};
+use super::wire::short;
 
 /// What an event says about itself, read leniently: a broken event is
 /// published too, and the worker says what is wrong with it.
@@ -79,7 +81,7 @@ impl Summary {
 /// Publishes events, confirmed. Many may be on their way at a time.
 pub struct Producer {
     connection: Connection,
-    channel: ConfirmChannel,
+    channel: ConfirmChannel<()>,
     names: Names,
 }
 
@@ -136,7 +138,7 @@ impl Producer {
         body: Vec<u8>,
         trace: &TraceContext,
     ) -> Result<Summary, AmqpError> {
-        while self.channel.outstanding() >= WINDOW {
+        while self.channel.room() == 0 {
             self.confirmed().await?;
         }
         let summary = Summary::of(&body);
@@ -150,13 +152,14 @@ impl Producer {
         } else {
             "ring"
         };
-        self.channel.publish(Message {
-            exchange: self.names.calls.clone(),
-            key: summary.key.to_owned(),
+        let message = Message {
+            exchange: short(&self.names.calls),
+            key: summary.key.into(),
             mandatory: true,
-            properties: properties(&id, call_id, trace).with_type(kind.into()),
+            properties: properties(&id, call_id, trace, epoch_seconds()).with_type(kind.into()),
             body: body.into(),
-        });
+        };
+        self.channel.publish([(message, ())]);
         Ok(summary)
     }
 
@@ -173,11 +176,18 @@ impl Producer {
 
     async fn confirmed(&mut self) -> Result<(), AmqpError> {
         let what = || format!("publishing to exchange {}", self.names.calls);
-        match self.channel.next().await?.1 {
-            Fate::Confirmed => Ok(()),
-            Fate::Refused => Err(AmqpError::lost(what(), "the broker refused the event")),
-            Fate::Returned => Err(AmqpError::lost(what(), "no queue takes the event")),
+        for ((), confirmation) in self.channel.next().await? {
+            match confirmation {
+                Confirmation::Confirmed => {}
+                Confirmation::Refused => {
+                    return Err(AmqpError::lost(what(), "the broker refused the event"));
+                }
+                Confirmation::Returned => {
+                    return Err(AmqpError::lost(what(), "no queue takes the event"));
+                }
+            }
         }
+        Ok(())
     }
 
     /// Says goodbye.

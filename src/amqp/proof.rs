@@ -6,10 +6,13 @@ use bytes::Bytes;
 use lapin::BasicProperties;
 use tokio::time::timeout;
 
-use super::connect::close;
-use super::publisher::{ConfirmChannel, Message};
+use super::confirm_channel::ConfirmChannel;
+use super::connect::{Connector, close};
+use super::error::AmqpError;
+use super::message::Message;
+use super::settings::Settings;
 use super::topology::{Names, QueueCount, Topology};
-use super::{AmqpError, Connector, Settings};
+use super::wire::short;
 
 /// For everything together.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -34,23 +37,19 @@ pub async fn prove(settings: &Settings) -> Result<Vec<QueueCount>, AmqpError> {
             topology.ensure(&connection).await?;
             topology.ensure_cancels(&connection).await?;
             let mut channel = ConfirmChannel::open(&connection).await?;
-            channel.publish(Message {
-                exchange: names.outcomes.clone(),
-                key: "check".to_owned(),
-                mandatory: false,
-                properties: BasicProperties::default(),
-                body: Bytes::from_static(b"{\"v\":1,\"type\":\"check\"}"),
-            });
-            channel.next().await?;
-            // What is split or on the wrong queue goes through this one.
-            channel.publish(Message {
-                exchange: String::new(),
-                key: format!("{}.check", settings.prefix),
-                mandatory: false,
-                properties: BasicProperties::default(),
-                body: bytes::Bytes::new(),
-            });
-            channel.next().await?;
+            // What is split or on the wrong queue goes through the second one.
+            let stray = format!("{}.check", settings.prefix);
+            for (exchange, key) in [(&*names.outcomes, "check"), ("", &stray)] {
+                let message = Message {
+                    exchange: short(exchange),
+                    key: short(key),
+                    mandatory: false,
+                    properties: BasicProperties::default(),
+                    body: Bytes::from_static(b"{\"v\":1,\"type\":\"check\"}"),
+                };
+                channel.publish([(message, ())]);
+                channel.next().await?;
+            }
             channel.close().await;
             topology.counts(&connection).await
         }

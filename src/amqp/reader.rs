@@ -10,11 +10,12 @@ use lapin::{Channel, Connection, Consumer};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::connect::close;
+use super::connect::{Connector, close};
+use super::error::AmqpError;
 use super::producer::Summary;
+use super::settings::Settings;
 use super::topology::Names;
 use super::wire::{bounded, consume_options, open, short};
-use super::{AmqpError, Connector, Settings};
 
 /// Reports delivered to a reader and not yet read, at most.
 const PREFETCH: u16 = 500;

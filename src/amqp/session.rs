@@ -1,199 +1,186 @@
 //! One session with the broker, from connecting to the first thing that fails.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt};
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, Stream, StreamExt};
 use lapin::{Connection, Event};
-use tokio::sync::{oneshot, watch};
-use tokio::task::JoinSet;
-use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 use crate::call::event::Platform;
 use crate::engine::delivery::Source;
-use crate::engine::dispatch::Dispatcher;
-use crate::metrics::Metrics;
 
 use super::cancels::{CATCH_UP, Cancels};
+use super::confirm_channel::ConfirmChannel;
 use super::connect::close;
-use super::intake::{Desk, Intake};
-use super::publisher::{ConfirmChannel, Publisher};
-use super::repair::Repairs;
-use super::reports::ReportQueue;
-use super::topology::Topology;
-use super::{AmqpError, Connector};
+use super::context::Context;
+use super::error::{self, AmqpError};
+use super::intake::{Ended, Intake};
+use super::outbox::Outbox;
+use super::publisher::{Publisher, Reply};
+use super::redeclare::Redeclare;
+use super::reports::Item;
 
 /// How often a connection that says nothing is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How it stands with the broker.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BrokerState {
-    /// Both connections are there and events are being taken.
-    pub connected: bool,
-    /// Why the broker takes no publishes, while it does not.
-    pub blocked: Option<String>,
-    /// Why there is no session, while there is none.
-    pub error: Option<String>,
-}
-
-/// What a session is made of.
-pub(crate) struct Session<'a> {
-    pub(crate) connector: &'a Connector,
-    pub(crate) topology: &'a Topology,
-    pub(crate) ring_window: Duration,
-    pub(crate) prefetch: u16,
-    pub(crate) dispatcher: &'a Arc<Dispatcher>,
-    pub(crate) tracker: &'a TaskTracker,
-    pub(crate) channels: &'a TaskTracker,
-    pub(crate) stop: &'a CancellationToken,
-    pub(crate) state: &'a watch::Sender<BrokerState>,
-    pub(crate) metrics: &'a Metrics,
-    /// Whether there has been no session yet: what is wrong from the start is
-    /// for a person to mend.
-    pub(crate) first: bool,
-}
-
-/// The two connections of a session.
-pub(crate) struct Link {
-    consuming: Connection,
+/// A session: its two connections.
+pub(crate) struct Session {
+    context: Arc<Context>,
+    consuming: Arc<Connection>,
     publishing: Connection,
+    /// Whether there has been none before: what is wrong from the start is for
+    /// a person to mend.
+    first: bool,
 }
 
-impl Link {
-    /// Says goodbye on both.
+/// The channels that are published on.
+struct Channels {
+    reports: ConfirmChannel<Item>,
+    /// For messages that are passed on.
+    passing: ConfirmChannel<Reply>,
+    /// For the marker in the stream of cancels.
+    marking: ConfirmChannel<()>,
+}
+
+impl Session {
+    /// Connects, and makes sure that exchanges and queues are there.
+    pub(crate) async fn connect(context: Arc<Context>, first: bool) -> Result<Self, AmqpError> {
+        let (consuming, publishing) = tokio::try_join!(
+            context.connector.connect("ringpush consume"),
+            context.connector.connect("ringpush publish"),
+        )?;
+        let session = Self {
+            consuming: Arc::new(consuming),
+            publishing,
+            context,
+            first,
+        };
+        let declared = session.context.topology.ensure(&session.consuming).await;
+        if let Err(error) = declared {
+            session.close().await;
+            return Err(error);
+        }
+        Ok(session)
+    }
+
+    /// Says goodbye on both connections.
     pub(crate) async fn close(&self) {
         tokio::join!(close(&self.consuming), close(&self.publishing));
     }
-}
 
-type Tasks = JoinSet<Result<(), AmqpError>>;
-
-impl Session<'_> {
-    /// Connects, and makes sure that exchanges and queues are there.
-    pub(crate) async fn connect(&self) -> Result<Link, AmqpError> {
-        let (consuming, publishing) = tokio::try_join!(
-            self.connector.connect("ringpush consume"),
-            self.connector.connect("ringpush publish"),
-        )?;
-        let link = Link {
-            consuming,
-            publishing,
-        };
-        match self.topology.ensure(&link.consuming).await {
-            Ok(()) => Ok(link),
-            Err(error) => {
-                link.close().await;
-                Err(error)
-            }
-        }
-    }
-
-    /// Works until something fails.
-    pub(crate) async fn run(&self, link: &Link, reports: &mut ReportQueue) -> AmqpError {
-        let (mut channel, forwarding, marking) = match self.open(link).await {
+    /// Works until something fails: what that was, and since when events had
+    /// been taken. No error if it was ended from here.
+    pub(crate) async fn run(&self, outbox: &mut Outbox) -> (Option<AmqpError>, Option<Instant>) {
+        let Channels {
+            mut reports,
+            passing,
+            marking,
+        } = match self.open().await {
             Ok(channels) => channels,
-            Err(error) => return error,
+            Err(error) => return (Some(error), None),
         };
-        // Ends with this function, and all tasks with it.
-        let mut tasks = Tasks::new();
+        let redeclare = Redeclare::new(self.context.topology.clone(), Arc::clone(&self.consuming));
+        let redeclare = Arc::new(redeclare);
+        let (publisher, passing_on) = Publisher::new(passing, Arc::clone(&redeclare));
         let (caught_up, gate) = oneshot::channel();
         let cancels = Cancels {
-            connection: &link.consuming,
-            topology: self.topology,
-            ring_window: self.ring_window,
-            dispatcher: self.dispatcher,
+            context: &self.context,
+            connection: &self.consuming,
         };
-        let (repairs, shop) = Repairs::new();
-        let working = async {
-            let started = self.start(link, forwarding, repairs.clone(), gate, &mut tasks);
-            if let Err(error) = started.await {
-                return error;
+        let outcomes = &self.context.topology.names().outcomes;
+        let mut since = None;
+        let parts = async {
+            tokio::select! {
+                () = self.context.end.cancelled() => None,
+                error = self.take(publisher, gate, &mut since) => Some(error),
+                never = cancels.keep(marking, caught_up) => match never {},
+                error = outbox.serve(&mut reports, outcomes, &redeclare) => Some(error),
+                // When every publisher is gone no intake is left either.
+                Err(error) = passing_on => Some(error),
+                error = self.watch(&self.consuming, "the consuming connection") => Some(error),
+                error = self.watch(&self.publishing, "the publishing connection") => Some(error),
             }
-            self.metrics.broker_connected.set(1);
-            self.state.send_modify(|state| {
-                state.connected = true;
-                state.error = None;
-            });
-            let broker = self.connector.endpoint();
-            if self.first {
-                info!(broker, "connected to the broker");
-            } else {
-                warn!(broker, "back at the broker");
-            }
-            first_failure(&mut tasks).await
         };
-        tokio::select! {
-            error = working => error,
-            never = cancels.keep(marking, caught_up) => match never {},
-            never = shop.serve(self.topology, &link.consuming) => match never {},
-            error = reports.serve(
-                &mut channel,
-                &self.topology.names().outcomes,
-                &repairs,
-            ) => error,
-            error = watch_connection(&link.consuming, "the consuming connection", None) => error,
-            error = watch_connection(
-                &link.publishing,
-                "the publishing connection",
-                Some(self.state),
-            ) => error,
-        }
+        // A part that panics ends the session as any other failure does.
+        let ended = AssertUnwindSafe(parts).catch_unwind().await;
+        outbox.take_back(reports.into_unconfirmed());
+        let panicked = |_| Some(AmqpError::lost("a part of the session", "panicked"));
+        (ended.unwrap_or_else(panicked), since)
     }
 
-    /// The channels that are published on: for reports, for messages passed on,
-    /// for the marker. All are opened before anything is published, for the
-    /// first publish may block the connection, and then nothing can be opened.
-    async fn open(
+    /// All are opened before anything is published, for the first publish may
+    /// block the connection, and then nothing can be opened.
+    async fn open(&self) -> Result<Channels, AmqpError> {
+        let (reports, passing, marking) = tokio::try_join!(
+            ConfirmChannel::open(&self.publishing),
+            ConfirmChannel::open(&self.publishing),
+            ConfirmChannel::open(&self.publishing),
+        )?;
+        Ok(Channels {
+            reports,
+            passing,
+            marking,
+        })
+    }
+
+    /// Takes events until an intake fails.
+    async fn take(
         &self,
-        link: &Link,
-    ) -> Result<(ConfirmChannel, ConfirmChannel, ConfirmChannel), AmqpError> {
-        tokio::try_join!(
-            ConfirmChannel::open(&link.publishing),
-            ConfirmChannel::open(&link.publishing),
-            ConfirmChannel::open(&link.publishing),
-        )
+        publisher: Publisher,
+        gate: oneshot::Receiver<Result<(), AmqpError>>,
+        since: &mut Option<Instant>,
+    ) -> AmqpError {
+        let mut intakes = match self.start(publisher, gate).await {
+            Ok(intakes) => intakes,
+            Err(error) => return error,
+        };
+        *since = Some(Instant::now());
+        let _connected = self.context.set_connected();
+        let broker = self.context.connector.endpoint();
+        if self.first {
+            info!(broker, "connected to the broker");
+        } else {
+            warn!(broker, "back at the broker");
+        }
+        while let Some(ended) = intakes.next().await {
+            match ended {
+                // It was told to stop.
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return error,
+                Err(_) if self.context.abandon.is_cancelled() => {}
+                Err(_) => return AmqpError::lost("taking messages", "panicked"),
+            }
+        }
+        // Nothing is taken any more.
+        std::future::pending().await
     }
 
     async fn start(
         &self,
-        link: &Link,
-        forwarding: ConfirmChannel,
-        repairs: Repairs,
+        publisher: Publisher,
         gate: oneshot::Receiver<Result<(), AmqpError>>,
-        tasks: &mut Tasks,
-    ) -> Result<(), AmqpError> {
-        if self.stop.is_cancelled() {
+    ) -> Result<FuturesUnordered<Ended>, AmqpError> {
+        let ended = FuturesUnordered::new();
+        if self.context.stop.is_cancelled() {
             // Only what is under way still needs the broker.
-            return Ok(());
+            return Ok(ended);
         }
         self.wait_for_cancels(gate).await?;
-        let (publisher, serve) = Publisher::new(forwarding);
-        tasks.spawn(serve);
-        let desk = Desk {
-            dispatcher: Arc::clone(self.dispatcher),
-            names: Arc::new(self.topology.names().clone()),
-            user: self.connector.user().map(Arc::from),
-            publisher,
-            repairs,
-            tracker: self.tracker.clone(),
-            channels: self.channels.clone(),
-            stop: self.stop.clone(),
-        };
         for source in [
             Source::Calls,
             Source::Platform(Platform::Ios),
             Source::Platform(Platform::Android),
         ] {
-            let intake = Intake::start(&link.consuming, desk.clone(), source, self.prefetch);
-            let (intake, acks) = intake.await?;
-            tasks.spawn(acks);
-            tasks.spawn(intake.run());
+            let context = Arc::clone(&self.context);
+            let intake = Intake::start(context, &self.consuming, publisher.clone(), source);
+            ended.push(intake.await?.spawn());
         }
-        Ok(())
+        Ok(ended)
     }
 
     /// Until the cancels sent before are known, but not for long.
@@ -210,57 +197,38 @@ impl Session<'_> {
             }
         }
     }
-}
 
-/// The first task that fails. Intakes that were told to stop end without.
-async fn first_failure(tasks: &mut Tasks) -> AmqpError {
-    while let Some(ended) = tasks.join_next().await {
-        match ended {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return error,
-            Err(error) => return AmqpError::lost("a task of the session", error.to_string()),
-        }
-    }
-    std::future::pending().await
-}
-
-/// Ends with what ended the connection, and says when the broker blocks it.
-async fn watch_connection(
-    connection: &Connection,
-    name: &'static str,
-    state: Option<&watch::Sender<BrokerState>>,
-) -> AmqpError {
-    let mut events = std::pin::pin!(connection.events_listener());
-    loop {
-        let event = timeout(LOOK_EVERY, next(&mut events)).await;
-        match event {
-            Ok(Some(Event::ConnectionBlocked(reason))) => {
-                warn!(reason, "the broker takes no publishes; rings go on");
-                set_blocked(state, Some(reason));
+    /// Ends with what ended the connection, and says when the broker blocks it.
+    async fn watch(&self, connection: &Connection, name: &'static str) -> AmqpError {
+        let mut events = std::pin::pin!(connection.events_listener());
+        loop {
+            let event = timeout(LOOK_EVERY, next(&mut events)).await;
+            match event {
+                // Only who publishes is blocked.
+                Ok(Some(Event::ConnectionBlocked(reason))) => {
+                    warn!(reason, "the broker takes no publishes; rings go on");
+                    self.context
+                        .state
+                        .send_modify(|state| state.blocked = Some(reason));
+                }
+                Ok(Some(Event::ConnectionUnblocked)) => {
+                    info!("the broker takes publishes again");
+                    self.context.state.send_modify(|state| state.blocked = None);
+                }
+                // A channel's error ends its channel only, and whoever uses that
+                // reports it.
+                Ok(Some(Event::Error(error))) if !connection.status().connected() => {
+                    return AmqpError::lost(name, error::reason(&error));
+                }
+                Ok(_) | Err(_) if !connection.status().connected() => {
+                    return AmqpError::lost(name, "was closed");
+                }
+                Ok(_) | Err(_) => {}
             }
-            Ok(Some(Event::ConnectionUnblocked)) => {
-                info!("the broker takes publishes again");
-                set_blocked(state, None);
-            }
-            // A channel's error ends its channel only, and whoever uses that
-            // reports it.
-            Ok(Some(Event::Error(error))) if !connection.status().connected() => {
-                return AmqpError::lost(name, super::error::reason(&error));
-            }
-            Ok(_) | Err(_) if !connection.status().connected() => {
-                return AmqpError::lost(name, "was closed");
-            }
-            Ok(_) | Err(_) => {}
         }
     }
 }
 
 async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
     stream.next().await
-}
-
-fn set_blocked(state: Option<&watch::Sender<BrokerState>>, reason: Option<String>) {
-    if let Some(state) = state {
-        state.send_modify(|state| state.blocked = reason);
-    }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::call::secret::Secret;
 
-use super::AmqpError;
+use super::error::AmqpError;
 
 /// Longest prefix: the longest name made from it stays below AMQP's 255 bytes.
 const MAX_PREFIX: usize = 200;
@@ -82,7 +82,7 @@ impl Settings {
     }
 
     /// Checks everything that can be checked without files and network;
-    /// [`Connector::new`](super::Connector::new) checks the URL and the files.
+    /// [`Connector::new`](super::connect::Connector::new) checks the URL and the files.
     ///
     /// # Errors
     /// [`AmqpError::Setting`] with the key, what is wrong and the cure.

@@ -7,9 +7,9 @@ use tokio::time::timeout;
 
 use crate::call::event::Platform;
 
-use super::publisher::OPERATION_TIMEOUT;
-use super::wire::{bounded, open, short, table, text};
-use super::{AmqpError, CancelSource};
+use super::error::AmqpError;
+use super::settings::CancelSource;
+use super::wire::{OPERATION_TIMEOUT, bounded, open, short, table, text};
 
 /// Failed deliveries after which the broker itself moves a message to the dead
 /// queue. A worker that crashes costs every message it held one of these.
@@ -256,7 +256,7 @@ impl Topology {
             channel.exchange_declare(short(name), kind, options, arguments),
         )
         .await
-        .map_err(|error| self.sorted(error))
+        .map_err(|error| self.classify(error))
     }
 
     async fn queue(&self, channel: &Channel, spec: QueueSpec<'_>) -> Result<(), AmqpError> {
@@ -271,7 +271,7 @@ impl Topology {
             channel.queue_declare(short(spec.name), options, spec.arguments),
         )
         .await
-        .map_err(|error| self.sorted(error))?;
+        .map_err(|error| self.classify(error))?;
         if !self.declare {
             // There is no way to ask the broker for a binding.
             return Ok(());
@@ -294,7 +294,7 @@ impl Topology {
 
     /// What is not found although it was just declared is on a node that is
     /// down or starting: that passes.
-    fn sorted(&self, error: AmqpError) -> AmqpError {
+    fn classify(&self, error: AmqpError) -> AmqpError {
         if !self.declare {
             return error;
         }

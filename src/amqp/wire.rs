@@ -1,20 +1,24 @@
 //! Small things around lapin: channels and operations within a bound, names
 //! and header tables.
 
+use std::time::Duration;
+
 use lapin::options::BasicConsumeOptions;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Connection};
 use tokio::time::timeout;
 
-use super::AmqpError;
-use super::publisher::OPERATION_TIMEOUT;
+use super::error::AmqpError;
+
+/// Bound on any single operation on the broker.
+pub(crate) const OPERATION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A channel, within the time that any operation may take.
 pub(crate) async fn open(connection: &Connection) -> Result<Channel, AmqpError> {
     bounded("a channel", connection.create_channel()).await
 }
 
-/// Bounds an operation on the broker and sorts its failure.
+/// Bounds an operation on the broker and classifies its failure.
 pub(crate) async fn bounded<T>(
     what: &str,
     operation: impl Future<Output = lapin::Result<T>>,
@@ -39,8 +43,8 @@ pub(crate) const fn consume_options(exclusive: bool) -> BasicConsumeOptions {
     }
 }
 
-/// A name made from a prefix that [`Settings`](super::Settings) has bounded.
-/// What is too long anyway becomes empty, which the broker refuses.
+/// A name made from a prefix that [`Settings`](super::settings::Settings) has
+/// bounded. What is too long anyway becomes empty, which the broker refuses.
 pub(crate) fn short(text: &str) -> ShortString {
     ShortString::try_new(text).unwrap_or_else(|_| "".into())
 }

@@ -1,12 +1,12 @@
-//! The broker's side of a worker: sessions one after the other, and its end.
+//! The broker's side of a worker: sessions, one after the other.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -15,10 +15,15 @@ use crate::engine::dispatch::Dispatcher;
 use crate::metrics::Metrics;
 
 use super::complaint::Complaint;
-use super::reports::{ReportQueue, Reports};
-use super::session::{BrokerState, Session};
+use super::connect::{Connector, close};
+use super::context::{BrokerState, Context};
+use super::error::AmqpError;
+use super::held_up::HeldUp;
+use super::outbox::Outbox;
+use super::reports::Reports;
+use super::session::Session;
+use super::settings::Settings;
 use super::topology::{Names, QueueCount, Topology};
-use super::{AmqpError, Connector, Settings};
 
 /// Between two attempts to connect: short, for rings are waiting, with jitter,
 /// which adds up to as much again, for a broker that comes back meets all
@@ -38,7 +43,7 @@ pub struct Plan {
     topology: Topology,
     prefetch: u16,
     metrics: Metrics,
-    queue: ReportQueue,
+    outbox: Outbox,
 }
 
 impl std::fmt::Debug for Plan {
@@ -55,14 +60,15 @@ impl Plan {
     /// [`AmqpError::Setting`] with key and cure.
     pub fn new(settings: &Settings, metrics: Metrics) -> Result<(Self, Arc<Reports>), AmqpError> {
         let connector = Connector::new(settings)?;
-        let (reports, queue) = Reports::new(settings.prefetch, metrics.clone());
+        let held_up = Arc::new(HeldUp::new(settings.prefetch));
+        let (reports, incoming) = Reports::new(Arc::clone(&held_up));
         let names = Names::new(&settings.prefix);
         let plan = Self {
             connector,
             topology: Topology::new(names, settings.cancels, settings.declare),
             prefetch: settings.prefetch,
+            outbox: Outbox::new(incoming, held_up, metrics.clone()),
             metrics,
-            queue,
         };
         Ok((plan, Arc::new(reports)))
     }
@@ -71,210 +77,160 @@ impl Plan {
     /// of a ring: cancels are read from that long ago.
     #[must_use]
     pub fn start(self, dispatcher: Arc<Dispatcher>, ring_window: Duration) -> Worker {
-        let (state, watched) = watch::channel(BrokerState::default());
-        let (fatal, failed) = oneshot::channel();
-        let tracker = TaskTracker::new();
-        let channels = TaskTracker::new();
-        let stop = CancellationToken::new();
-        let end = CancellationToken::new();
-        let run = Run {
+        let context = Arc::new(Context {
             connector: self.connector,
             topology: self.topology,
             prefetch: self.prefetch,
-            metrics: self.metrics,
-            dispatcher,
             ring_window,
-            tracker: tracker.clone(),
-            channels: channels.clone(),
-            stop: stop.clone(),
-            end: end.clone(),
-            state,
-        };
+            dispatcher,
+            metrics: self.metrics,
+            messages: TaskTracker::new(),
+            intakes: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            abandon: CancellationToken::new(),
+            end: CancellationToken::new(),
+            state: watch::Sender::default(),
+            cancels_read: Mutex::default(),
+        });
+        let task = tokio::spawn(sessions(Arc::clone(&context), self.outbox));
         Worker {
-            task: tokio::spawn(run.sessions(self.queue, fatal)),
-            state: watched,
-            failed: Some(failed),
-            tracker,
-            channels,
-            stop,
-            end,
+            context,
+            task: Some(task),
         }
     }
 }
 
 /// The broker's side of a running worker.
-#[derive(Debug)]
 pub struct Worker {
-    task: JoinHandle<()>,
-    state: watch::Receiver<BrokerState>,
-    failed: Option<oneshot::Receiver<AmqpError>>,
-    tracker: TaskTracker,
-    channels: TaskTracker,
-    stop: CancellationToken,
-    end: CancellationToken,
+    context: Arc<Context>,
+    /// None when it has ended.
+    task: Option<JoinHandle<Result<(), AmqpError>>>,
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Worker({:?})", self.context.connector)
+    }
 }
 
 impl Worker {
     /// How it stands with the broker, now and later.
     #[must_use]
     pub fn state(&self) -> watch::Receiver<BrokerState> {
-        self.state.clone()
+        self.context.state.subscribe()
     }
 
     /// Messages taken and not yet settled.
     #[must_use]
     pub fn under_way(&self) -> usize {
-        self.tracker.len()
+        self.context.messages.len()
     }
 
-    /// Resolves if the first session fails for a reason that a person has to
-    /// mend; never once there has been a session, nor while the broker is
-    /// merely away.
+    /// Resolves if the worker cannot go on: the first session failed for a
+    /// reason that a person has to mend, or there is a fault in the worker
+    /// itself. Never while the broker is merely away.
     pub async fn fatal(&mut self) -> AmqpError {
-        if let Some(failed) = &mut self.failed {
-            let told = failed.await;
-            self.failed = None;
-            if let Ok(error) = told {
-                return error;
-            }
+        let Some(task) = &mut self.task else {
+            return std::future::pending().await;
+        };
+        let ended = task.await;
+        self.task = None;
+        match ended {
+            Ok(Err(error)) => error,
+            Ok(Ok(())) => std::future::pending().await,
+            Err(error) => AmqpError::lost(
+                "the part of the worker that keeps the session with the broker",
+                error.to_string(),
+            ),
         }
-        std::future::pending().await
     }
 
     /// Takes no more messages; those under way go on, and so do reports.
     pub fn stop_taking(&self) {
-        self.stop.cancel();
+        self.context.stop.cancel();
     }
 
     /// Resolves when every message taken is settled and the broker knows, or
     /// was left to the broker. Call [`Worker::stop_taking`] first.
     pub async fn drained(&self) {
-        self.tracker.close();
-        self.tracker.wait().await;
-        self.channels.close();
-        self.channels.wait().await;
+        self.context.intakes.close();
+        self.context.intakes.wait().await;
     }
 
-    /// Ends the session. What is still under way stays unacknowledged, and the
-    /// broker gives it to another worker.
+    /// Stops what is still under way, then ends the session: the broker gives
+    /// those messages to another worker.
     pub async fn close(self) {
-        self.stop.cancel();
-        self.end.cancel();
-        // It fails only by panicking, which has been printed.
-        let _ = self.task.await;
-    }
-}
-
-struct Run {
-    connector: Connector,
-    topology: Topology,
-    prefetch: u16,
-    metrics: Metrics,
-    dispatcher: Arc<Dispatcher>,
-    ring_window: Duration,
-    tracker: TaskTracker,
-    channels: TaskTracker,
-    stop: CancellationToken,
-    end: CancellationToken,
-    state: watch::Sender<BrokerState>,
-}
-
-/// Whom to tell of a fault that was there from the start; none after the first
-/// session.
-type Fatal = Option<oneshot::Sender<AmqpError>>;
-
-impl Run {
-    async fn sessions(self, mut queue: ReportQueue, fatal: oneshot::Sender<AmqpError>) {
-        let mut fatal = Some(fatal);
-        let mut schedule = schedule().build();
-        let mut complaint = Complaint::every(COMPLAIN_EVERY);
-        let mut away = false;
-        while let Some((error, lasted)) = self.session(&mut queue, &mut fatal, away).await {
-            if error.is_configuration()
-                && let Some(fatal) = fatal.take()
-            {
-                self.set_away(&error);
-                let _ = fatal.send(error);
-                return;
-            }
-            if lasted.is_some() {
-                warn!(broker = %self.connector.endpoint(), %error, "lost the broker, connecting again");
-                complaint.made();
-            } else if complaint.is_due() {
-                warn!(%error, "no session with the broker, trying again");
-            }
-            if lasted.is_some_and(|lasted| lasted >= STABLE) {
-                schedule = self::schedule().build();
-            }
-            away = true;
-            self.set_away(&error);
-            let pause = schedule.next().unwrap_or(RETRY_MAX);
-            tokio::select! {
-                () = self.end.cancelled() => break,
-                () = sleep(pause) => {}
-            }
+        self.context.stop.cancel();
+        self.context.abandon.cancel();
+        self.drained().await;
+        self.context.end.cancel();
+        if let Some(task) = self.task {
+            // It fails only by panicking, which has been printed.
+            let _ = task.await;
         }
-        self.metrics.broker_connected.set(0);
     }
+}
 
-    /// One session: what ended it, and how long it took events. None if it was
-    /// ended from here.
-    async fn session(
-        &self,
-        queue: &mut ReportQueue,
-        fatal: &mut Fatal,
-        away: bool,
-    ) -> Option<(AmqpError, Option<Duration>)> {
-        let session = Session {
-            connector: &self.connector,
-            topology: &self.topology,
-            ring_window: self.ring_window,
-            prefetch: self.prefetch,
-            dispatcher: &self.dispatcher,
-            tracker: &self.tracker,
-            channels: &self.channels,
-            stop: &self.stop,
-            state: &self.state,
-            metrics: &self.metrics,
-            first: fatal.is_some(),
-        };
-        let connect = async {
-            if away {
-                self.connector.knock().await?;
-            }
-            session.connect().await
-        };
-        let link = tokio::select! {
-            biased;
-            () = self.end.cancelled() => return None,
-            link = connect => match link {
-                Ok(link) => link,
-                Err(error) => return Some((error, None)),
-            },
-        };
-        let began = Instant::now();
-        let error = tokio::select! {
-            biased;
-            () = self.end.cancelled() => None,
-            error = session.run(&link, queue) => Some(error),
-        };
-        queue.take_back();
-        let lasted = self.state.borrow().connected.then(|| began.elapsed());
+/// Has a session with the broker as long as the worker lives. Fails only if the
+/// first one does, for a reason that a person has to mend.
+async fn sessions(context: Arc<Context>, mut outbox: Outbox) -> Result<(), AmqpError> {
+    let mut schedule = schedule().build();
+    let mut complaint = Complaint::every(COMPLAIN_EVERY);
+    let (mut first, mut away) = (true, false);
+    while let Some((error, lasted)) = session(&context, &mut outbox, first, away).await {
+        context.set_away(error.to_string());
+        if first && lasted.is_none() && error.is_configuration() {
+            return Err(error);
+        }
         if lasted.is_some() {
-            drop(fatal.take());
+            let broker = context.connector.endpoint();
+            warn!(broker, %error, "lost the broker, connecting again");
+            complaint.made();
+            first = false;
+        } else if complaint.is_due() {
+            warn!(%error, "no session with the broker, trying again");
         }
-        self.metrics.broker_connected.set(0);
-        link.close().await;
-        error.map(|error| (error, lasted))
+        if lasted.is_some_and(|lasted| lasted >= STABLE) {
+            schedule = self::schedule().build();
+        }
+        away = true;
+        let pause = sleep(schedule.next().unwrap_or(RETRY_MAX));
+        if context.end.run_until_cancelled(pause).await.is_none() {
+            break;
+        }
     }
+    let left = outbox.left();
+    if left > 0 {
+        warn!(
+            left,
+            "token events were not published; what they say is found again with the next rings"
+        );
+    }
+    Ok(())
+}
 
-    fn set_away(&self, error: &AmqpError) {
-        self.state.send_replace(BrokerState {
-            connected: false,
-            blocked: None,
-            error: Some(error.to_string()),
-        });
-    }
+/// One session: what ended it, and how long it took events. None if it was
+/// ended from here.
+async fn session(
+    context: &Arc<Context>,
+    outbox: &mut Outbox,
+    first: bool,
+    away: bool,
+) -> Option<(AmqpError, Option<Duration>)> {
+    let connect = async {
+        if away {
+            context.connector.knock().await?;
+        }
+        Session::connect(Arc::clone(context), first).await
+    };
+    let session = match context.end.run_until_cancelled(connect).await? {
+        Ok(session) => session,
+        Err(error) => return Some((error, None)),
+    };
+    let (error, since) = session.run(outbox).await;
+    let lasted = since.map(|since| since.elapsed());
+    session.close().await;
+    error.map(|error| (error, lasted))
 }
 
 fn schedule() -> ExponentialBuilder {
@@ -296,7 +252,7 @@ pub async fn count(settings: &Settings) -> Result<Vec<QueueCount>, AmqpError> {
     let work = async {
         let connection = connector.connect("ringpush check").await?;
         let counts = topology.counts(&connection).await;
-        super::connect::close(&connection).await;
+        close(&connection).await;
         counts
     };
     match timeout(COUNT_TIMEOUT, work).await {

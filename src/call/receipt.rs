@@ -1,98 +1,93 @@
 //! Which reports of a message are safe yet.
 
-use std::future::poll_fn;
-use std::sync::Arc;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::Poll;
+use std::sync::{Arc, OnceLock};
 
-use futures_util::task::AtomicWaker;
+use tokio::sync::Notify;
+
+use super::event::Platform;
 
 /// Counts the reports of one message until all of them are safe, so that the
-/// message can be acknowledged. Cheap to clone; one task waits for it.
+/// message can be acknowledged. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Receipts(Arc<Open>);
+pub struct Receipts(Arc<Message>);
 
 #[derive(Debug, Default)]
-struct Open {
-    /// Reports that are not safe yet, essential ones included.
-    all: AtomicUsize,
-    /// Those that may never be given up.
-    essential: AtomicUsize,
-    /// Nobody waits for the others any more.
+struct Message {
+    /// Reports that are not safe yet.
+    open: AtomicUsize,
+    /// Nobody waits for them any more.
     given_up: AtomicBool,
     /// One can never become safe.
     broken: AtomicBool,
-    waiting: AtomicWaker,
+    /// Nothing but its reports holds up this platform's message.
+    held_up: OnceLock<Platform>,
+    /// Wakes those who wait: the message, and others with the same devices.
+    changed: Notify,
 }
 
 /// One report's place in [`Receipts`]. Whoever makes the report safe says so
 /// with [`Receipt::safe`]; one that is dropped instead will never be.
 #[derive(Debug)]
 pub struct Receipt {
-    open: Arc<Open>,
-    essential: bool,
+    message: Arc<Message>,
     safe: bool,
 }
 
 impl Receipts {
     /// A place for one more report.
     #[must_use]
-    pub fn expect(&self, essential: bool) -> Receipt {
-        self.0.all.fetch_add(1, Ordering::AcqRel);
-        if essential {
-            self.0.essential.fetch_add(1, Ordering::AcqRel);
-        }
+    pub fn expect(&self) -> Receipt {
+        self.0.open.fetch_add(1, Ordering::AcqRel);
         Receipt {
-            open: Arc::clone(&self.0),
-            essential,
+            message: Arc::clone(&self.0),
             safe: false,
         }
     }
 
-    /// Whether every report so far is safe or was given up.
+    /// Whether every report so far is safe.
     #[must_use]
     pub fn all_safe(&self) -> bool {
-        self.0.left() == 0 && !self.0.broken.load(Ordering::Acquire)
+        self.0.open.load(Ordering::Acquire) == 0 && !self.0.broken.load(Ordering::Acquire)
     }
 
-    /// Whether one is open that may not be given up.
+    /// Says that a message of this platform's queue is ready but for its
+    /// reports.
+    pub fn hold_up(&self, platform: Platform) {
+        let _ = self.0.held_up.set(platform);
+    }
+
+    /// Whether somebody decided not to wait for the reports.
     #[must_use]
-    pub fn has_essential(&self) -> bool {
-        self.0.essential.load(Ordering::Acquire) > 0
+    pub fn are_given_up(&self) -> bool {
+        self.0.given_up.load(Ordering::Acquire)
     }
 
-    /// Waits no longer for reports that may be given up. How many that were.
-    pub fn give_up(&self) -> usize {
-        self.0.given_up.store(true, Ordering::Release);
-        let essential = self.0.essential.load(Ordering::Acquire);
-        let given_up = self.0.all.load(Ordering::Acquire).saturating_sub(essential);
-        self.0.waiting.wake();
-        given_up
-    }
-
-    /// Waits until every report is safe or given up. `false` as soon as that
-    /// can no longer happen, as when whoever was to publish them is gone.
+    /// Waits until every report is safe or they were given up. `false` as soon
+    /// as that can no longer happen, as when whoever was to publish them is
+    /// gone.
     pub async fn wait(&self) -> bool {
-        poll_fn(|cx| {
-            self.0.waiting.register(cx.waker());
-            if self.0.broken.load(Ordering::Acquire) {
-                Poll::Ready(false)
-            } else if self.0.left() == 0 {
-                Poll::Ready(true)
-            } else {
-                Poll::Pending
+        loop {
+            if let Some(end) = self.end() {
+                return end;
             }
-        })
-        .await
+            let mut changed = pin!(self.0.changed.notified());
+            changed.as_mut().enable();
+            if let Some(end) = self.end() {
+                return end;
+            }
+            changed.await;
+        }
     }
-}
 
-impl Open {
-    fn left(&self) -> usize {
-        if self.given_up.load(Ordering::Acquire) {
-            self.essential.load(Ordering::Acquire)
+    fn end(&self) -> Option<bool> {
+        if self.are_given_up() {
+            Some(true)
+        } else if self.0.broken.load(Ordering::Acquire) {
+            Some(false)
         } else {
-            self.all.load(Ordering::Acquire)
+            (self.0.open.load(Ordering::Acquire) == 0).then_some(true)
         }
     }
 }
@@ -103,24 +98,34 @@ impl Receipt {
         self.safe = true;
     }
 
-    /// Whether nobody waits for this report any more.
+    /// Whose queue's message waits for nothing but its reports. None while
+    /// devices of it are still under way.
+    #[must_use]
+    pub fn held_up(&self) -> Option<Platform> {
+        self.message.held_up.get().copied()
+    }
+
+    /// Lets the message go without any of its reports.
+    pub fn give_up(&self) {
+        self.message.given_up.store(true, Ordering::Release);
+        self.message.changed.notify_waiters();
+    }
+
+    /// Whether the message was let go.
     #[must_use]
     pub fn is_given_up(&self) -> bool {
-        !self.essential && self.open.given_up.load(Ordering::Acquire)
+        self.message.given_up.load(Ordering::Acquire)
     }
 }
 
 impl Drop for Receipt {
     fn drop(&mut self) {
         if !self.safe && !self.is_given_up() {
-            self.open.broken.store(true, Ordering::Release);
+            self.message.broken.store(true, Ordering::Release);
         }
-        if self.essential {
-            self.open.essential.fetch_sub(1, Ordering::AcqRel);
-        }
-        let before = self.open.all.fetch_sub(1, Ordering::AcqRel);
-        if before == 1 || self.open.left() == 0 || !self.safe {
-            self.open.waiting.wake();
+        let before = self.message.open.fetch_sub(1, Ordering::AcqRel);
+        if before == 1 || !self.safe {
+            self.message.changed.notify_waiters();
         }
     }
 }
@@ -134,7 +139,7 @@ mod tests {
     #[test]
     fn a_message_waits_until_its_last_report_is_safe() {
         let receipts = Receipts::default();
-        let (first, second) = (receipts.expect(false), receipts.expect(true));
+        let (first, second) = (receipts.expect(), receipts.expect());
         first.safe();
         assert_eq!(receipts.wait().now_or_never(), None);
         second.safe();
@@ -145,20 +150,23 @@ mod tests {
     #[test]
     fn a_report_that_nobody_will_publish_is_told_at_once() {
         let receipts = Receipts::default();
-        let (lost, _open) = (receipts.expect(false), receipts.expect(false));
+        let (lost, _open) = (receipts.expect(), receipts.expect());
         drop(lost);
         assert_eq!(receipts.wait().now_or_never(), Some(false));
     }
 
     #[test]
-    fn what_is_essential_is_never_given_up() {
+    fn a_message_that_is_given_up_waits_for_none_of_its_reports() {
         let receipts = Receipts::default();
-        let (outcome, token) = (receipts.expect(false), receipts.expect(true));
-        assert_eq!(receipts.give_up(), 1);
-        assert!(outcome.is_given_up() && !token.is_given_up());
-        drop(outcome);
-        assert_eq!(receipts.wait().now_or_never(), None);
-        token.safe();
+        let (first, second) = (receipts.expect(), receipts.expect());
+        assert_eq!(first.held_up(), None, "devices may be under way");
+        receipts.hold_up(Platform::Ios);
+        assert_eq!(first.held_up(), Some(Platform::Ios));
+        first.give_up();
+        assert!(second.is_given_up() && receipts.are_given_up());
+        drop(first);
+        assert_eq!(receipts.wait().now_or_never(), Some(true));
+        drop(second);
         assert_eq!(receipts.wait().now_or_never(), Some(true));
     }
 }

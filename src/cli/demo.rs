@@ -235,11 +235,11 @@ fn load(file: &Path) -> anyhow::Result<Config> {
 
 /// Confirms a report and keeps it if it is about a push.
 fn taken(line: Line) -> Option<PushOutcome> {
-    let Line::Report(Report { body, .. }, safe) = line else {
+    let Line::Report(Report { body, .. }, receipt) = line else {
         return None;
     };
     // The worker waits for this before it is done with the event.
-    safe.safe();
+    receipt.safe();
     match body {
         ReportBody::Push(outcome) => Some(outcome),
         ReportBody::Token(_) | ReportBody::Unreachable(_) => None,

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use lapin::BasicProperties;
-use lapin::options::QueueDeleteOptions;
-use ringpush::call::event::Platform;
-use ringpush::call::outcome::Outcomes as _;
+use lapin::options::{QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::{AMQPValue, FieldTable};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::rig::{Eye, PATIENCE, Rig, push_report, ring, settings, token_report};
@@ -30,13 +29,7 @@ async fn it_comes_back_after_a_stop_and_a_kill_and_publishes_what_was_not_confir
         blocking(move || if kill { broker.kill() } else { broker.stop() }).await;
         rig.becomes(false).await;
         assert_eq!(rig.metrics.broker_connected.get(), 0);
-        let receipts = (0..40)
-            .map(|n| {
-                let call = format!("c{n:02}");
-                rig.reports.publish(token_report(&call))
-            })
-            .collect();
-        let mut settled = rig.reports.settle(Platform::Ios, receipts);
+        let mut settled = rig.settles((0..40).map(|n| token_report(&format!("c{n:02}"))));
         assert!(
             timeout(Duration::from_millis(200), &mut settled)
                 .await
@@ -120,8 +113,7 @@ async fn connections_that_the_broker_closes_come_back() {
         .expect("noticed")
         .expect("alive");
     rig.becomes(true).await;
-    let receipts = vec![rig.reports.publish(push_report("c1"))];
-    let settled = rig.reports.settle(Platform::Ios, receipts);
+    let settled = rig.settles([push_report("c1")]);
     assert!(timeout(PATIENCE, settled).await.expect("in time"));
     rig.worker.close().await;
     blocking(|| broker.remove()).await;
@@ -154,8 +146,7 @@ async fn a_blocked_broker_stops_reports_but_not_rings() {
     .await;
     let rig = Rig::start(settings);
     rig.becomes(true).await;
-    let receipts = vec![rig.reports.publish(push_report("c1"))];
-    let mut settled = rig.reports.settle(Platform::Ios, receipts);
+    let mut settled = rig.settles([push_report("c1")]);
     let mut state = rig.worker.state();
     timeout(PATIENCE, state.wait_for(|s| s.blocked.is_some()))
         .await
@@ -190,68 +181,155 @@ async fn a_blocked_broker_stops_reports_but_not_rings() {
     blocking(|| broker.remove()).await;
 }
 
-/// Nobody listens here, so nothing is ever confirmed.
+/// Nobody listens here, so nothing is ever confirmed: giving up what may still
+/// be published would help nobody.
 #[tokio::test]
-async fn when_half_a_prefetch_waits_for_confirms_the_oldest_reports_are_given_up() {
+async fn while_the_broker_is_away_no_report_is_given_up() {
     let rig = Rig::start(ringpush::amqp::Settings {
         prefetch: 4,
         ..settings("amqp://guest:guest@127.0.0.1:1/%2f")
     });
-    let reports = std::sync::Arc::clone(&rig.reports);
-    let wait_for = |receipts| {
-        let reports = std::sync::Arc::clone(&reports);
-        tokio::spawn(async move { reports.settle(Platform::Ios, receipts).await })
-    };
-    let oldest = wait_for(vec![
-        rig.reports.publish(push_report("c1")),
-        rig.reports.publish(push_report("c1")),
-    ]);
-    sleep(Duration::from_millis(20)).await;
-    let second = wait_for(vec![
-        rig.reports.publish(push_report("c2")),
-        rig.reports.publish(token_report("c2")),
-    ]);
-    sleep(Duration::from_millis(20)).await;
+    let messages: Vec<_> = (0..6)
+        .map(|_| tokio::spawn(rig.settles([push_report("c1"), token_report("c1")])))
+        .collect();
+    sleep(Duration::from_secs(7)).await;
+    assert!(!messages.iter().any(tokio::task::JoinHandle::is_finished));
+    assert_eq!(rig.metrics.reports_lost.get(), 0);
+    rig.worker.close().await;
+    for message in messages {
+        let settled = timeout(PATIENCE, message).await.expect("in time");
+        assert!(!settled.expect("ran"), "not to be acknowledged");
+    }
+}
+
+/// Four messages with a prefetch of four, and the broker goes while they wait:
+/// every report is there in the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_prefetch_outlives_a_restart_of_the_broker() {
+    let broker: &'static Broker = Box::leak(Box::new(Broker::private()));
+    let rig = Rig::start(ringpush::amqp::Settings {
+        prefetch: 4,
+        ..settings(&broker.url)
+    });
+    rig.becomes(true).await;
+    sleep(Duration::from_secs(2)).await;
+    blocking(|| broker.stop()).await;
+    rig.becomes(false).await;
+    let messages: Vec<_> = (0..4)
+        .map(|n| {
+            let call = format!("c{n}");
+            tokio::spawn(rig.settles([push_report(&call), token_report(&call)]))
+        })
+        .collect();
+    sleep(Duration::from_secs(4)).await;
+    blocking(|| broker.start()).await;
+    rig.becomes(true).await;
+    for message in messages {
+        let settled = timeout(PATIENCE, message).await.expect("in time");
+        assert!(settled.expect("ran"));
+    }
+    assert_eq!(rig.metrics.reports_lost.get(), 0);
+    let eye = Eye::open(&broker.url).await;
+    eye.holds(&rig.name("tokens"), 4).await;
+    rig.worker.close().await;
+    blocking(|| broker.remove()).await;
+}
+
+/// A broker that is there and takes nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn when_half_a_prefetch_waits_for_a_blocked_broker_the_oldest_reports_are_given_up() {
+    let broker: &'static Broker = Box::leak(Box::new(Broker::private()));
+    let rig = Rig::start(ringpush::amqp::Settings {
+        prefetch: 4,
+        ..settings(&broker.url)
+    });
+    rig.becomes(true).await;
+    blocking(|| {
+        broker.ctl(&["set_vm_memory_high_watermark", "0.0000001"]);
+    })
+    .await;
     let lost = || rig.metrics.reports_lost.get();
+    let first = tokio::spawn(rig.settles([push_report("c1"), token_report("c1")]));
+    let second = tokio::spawn(rig.settles([push_report("c2"), push_report("c2")]));
+    let mut state = rig.worker.state();
+    timeout(PATIENCE, state.wait_for(|s| s.blocked.is_some()))
+        .await
+        .expect("it is noticed")
+        .expect("alive");
+    sleep(Duration::from_secs(4)).await;
     assert_eq!(lost(), 0, "two may wait");
-    let third = wait_for(vec![rig.reports.publish(push_report("c3"))]);
-    assert!(
-        timeout(PATIENCE, oldest)
-            .await
-            .expect("in time")
-            .expect("ran"),
-        "the oldest is settled without its reports"
-    );
-    assert_eq!(lost(), 2);
-    let fourth = wait_for(vec![rig.reports.publish(push_report("c4"))]);
-    let fifth = wait_for(vec![rig.reports.publish(push_report("c5"))]);
+    let third = tokio::spawn(rig.settles([push_report("c3")]));
+    for (message, expected) in [(first, 1), (second, 3)] {
+        let settled = timeout(PATIENCE, message).await.expect("in time");
+        assert!(settled.expect("ran"), "goes without its reports");
+        assert_eq!(lost(), expected);
+        drop(tokio::spawn(rig.settles([push_report("c4")])));
+    }
+    assert!(!third.is_finished(), "only the oldest go");
+    blocking(|| {
+        broker.ctl(&["set_vm_memory_high_watermark", "0.6"]);
+    })
+    .await;
     assert!(
         timeout(PATIENCE, third)
             .await
             .expect("in time")
             .expect("ran")
     );
-    assert!(
-        !second.is_finished(),
-        "a token event is never given up: its message keeps waiting"
-    );
-    // Of the second its push report, of the third and the fourth theirs.
-    assert!(
-        timeout(PATIENCE, fourth)
-            .await
-            .expect("in time")
-            .expect("ran")
-    );
-    assert_eq!(lost(), 5);
-    assert!(!fifth.is_finished());
+    let eye = Eye::open(&broker.url).await;
+    eye.holds(&rig.name("tokens"), 1).await;
+    assert_eq!(lost(), 3, "the token event was kept");
     rig.worker.close().await;
-    assert!(
-        !timeout(PATIENCE, second)
-            .await
-            .expect("in time")
-            .expect("ran"),
-        "the worker is gone and the token event is not safe: not to be acknowledged"
+    blocking(|| broker.remove()).await;
+}
+
+/// A customer's own queue that is full refuses what it is bound to, while
+/// another one takes it.
+#[tokio::test]
+async fn a_full_queue_on_token_events_stops_no_ring_and_floods_no_other_queue() {
+    let rig = Rig::start(ringpush::amqp::Settings {
+        prefetch: 4,
+        ..settings(&Broker::shared().url)
+    });
+    rig.becomes(true).await;
+    let eye = Eye::open(&Broker::shared().url).await;
+    let full = rig.name("customer");
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-length".into(), AMQPValue::LongInt(1));
+    arguments.insert(
+        "x-overflow".into(),
+        AMQPValue::LongString("reject-publish".into()),
     );
+    let options = QueueDeclareOptions {
+        exclusive: true,
+        ..QueueDeclareOptions::default()
+    };
+    let declare = eye
+        .channel
+        .queue_declare(full.as_str().into(), options, arguments);
+    declare.await.expect("a queue");
+    let bind = eye.channel.queue_bind(
+        full.as_str().into(),
+        rig.name("outcomes").as_str().into(),
+        "token.#".into(),
+        QueueBindOptions::default(),
+        FieldTable::default(),
+    );
+    bind.await.expect("bound");
+    assert!(rig.settles([token_report("first")]).await, "it fills it");
+    let began = Instant::now();
+    // Many more than a prefetch.
+    for n in 0..20 {
+        let said = [token_report(&format!("c{n}")), push_report("c")];
+        let settled = timeout(Duration::from_secs(1), rig.settles(said)).await;
+        assert!(settled.expect("rings go on"));
+    }
+    sleep(Duration::from_secs(10).saturating_sub(began.elapsed())).await;
+    // Each again after 1, 2, 4 seconds; every second would be 200.
+    let copies = eye.count(&rig.name("tokens")).await.expect("a queue");
+    assert!((41..=1 + 20 * 5).contains(&copies), "{copies}");
+    assert_eq!(rig.metrics.reports_lost.get(), 0);
+    rig.end().await;
 }
 
 #[tokio::test]
@@ -265,16 +343,13 @@ async fn a_token_event_that_finds_no_queue_is_published_again() {
         )
         .await
         .expect("deleted");
-    let receipts = (0..300)
-        .map(|n| {
-            rig.reports.publish(if n % 2 == 0 {
-                token_report("c1")
-            } else {
-                push_report("c1")
-            })
-        })
-        .collect();
-    let settled = rig.reports.settle(Platform::Ios, receipts);
+    let settled = rig.settles((0..300).map(|n| {
+        if n % 2 == 0 {
+            token_report("c1")
+        } else {
+            push_report("c1")
+        }
+    }));
     assert!(timeout(PATIENCE, settled).await.expect("in time"));
     eye.holds(&rig.name("tokens"), 150).await;
     rig.end().await;

@@ -10,8 +10,7 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use ringpush::amqp::producer::Producer;
 use ringpush::amqp::reader::{OutcomeReader, Wanted};
-use ringpush::call::event::Platform;
-use ringpush::call::outcome::{Outcomes as _, TraceContext};
+use ringpush::call::outcome::TraceContext;
 use tokio::time::timeout;
 
 use crate::rig::{Eye, PATIENCE, Rig, cancel, header, push_report, ring, settings, token_report};
@@ -142,11 +141,8 @@ async fn reports_carry_what_receivers_need() {
         )
         .await
         .expect("bound");
-    let receipts = vec![
-        rig.reports.publish(push_report("call-7")),
-        rig.reports.publish(token_report("call-7")),
-    ];
-    assert!(rig.reports.settle(Platform::Ios, receipts).await);
+    let said = [push_report("call-7"), token_report("call-7")];
+    assert!(rig.settles(said).await);
     let push = eye.take(queue.name().as_str()).await;
     assert_eq!(push.routing_key.as_str(), "push.ios.accepted");
     let body: serde_json::Value = serde_json::from_slice(&push.data).expect("JSON");
@@ -169,17 +165,14 @@ async fn reports_carry_what_receivers_need() {
 #[tokio::test]
 async fn many_reports_are_confirmed_each() {
     let rig = Rig::connected(&Broker::shared().url).await;
-    let receipts = (0..3000)
-        .map(|n| {
-            let call = format!("c{n}");
-            rig.reports.publish(if n % 3 == 0 {
-                token_report(&call)
-            } else {
-                push_report(&call)
-            })
-        })
-        .collect();
-    let settled = rig.reports.settle(Platform::Ios, receipts);
+    let settled = rig.settles((0..3000).map(|n| {
+        let call = format!("c{n}");
+        if n % 3 == 0 {
+            token_report(&call)
+        } else {
+            push_report(&call)
+        }
+    }));
     assert!(timeout(PATIENCE, settled).await.expect("in time"));
     let eye = Eye::open(&Broker::shared().url).await;
     eye.holds(&rig.name("tokens"), 1000).await;
@@ -311,11 +304,8 @@ async fn a_producer_publishes_and_reads_what_becomes_of_it() {
 
     let mut wanted = Wanted::default();
     wanted.add(&summary);
-    let receipts = vec![
-        rig.reports.publish(token_report("another call")),
-        rig.reports.publish(token_report("c1")),
-    ];
-    assert!(rig.reports.settle(Platform::Ios, receipts).await);
+    let said = [token_report("another call"), token_report("c1")];
+    assert!(rig.settles(said).await);
     let outcome = timeout(PATIENCE, reader.next(&wanted))
         .await
         .expect("in time")

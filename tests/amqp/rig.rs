@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use lapin::message::{BasicGetMessage, Delivery};
 use lapin::options::{
     BasicAckOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions,
@@ -18,6 +19,7 @@ use ringpush::call::outcome::{
     Outcomes, PushOutcome, PushResult, Report, ReportBody, TokenEvent, TokenVerdict, TraceContext,
 };
 use ringpush::call::payload::Profiles;
+use ringpush::call::receipt::Receipts;
 use ringpush::call::time::Timestamp;
 use ringpush::engine::dispatch::Dispatcher;
 use ringpush::engine::routes::Routes;
@@ -90,6 +92,20 @@ impl Rig {
 
     pub(crate) fn name(&self, suffix: &str) -> String {
         format!("{}.{suffix}", self.settings.prefix)
+    }
+
+    /// Reports these, as one message's, and tells whether that message may be
+    /// acknowledged.
+    pub(crate) fn settles(
+        &self,
+        said: impl IntoIterator<Item = Report>,
+    ) -> BoxFuture<'static, bool> {
+        let reports = Arc::clone(&self.reports);
+        let receipts = Receipts::default();
+        for report in said {
+            reports.publish(report, receipts.expect());
+        }
+        Box::pin(async move { reports.settle(Platform::Ios, &receipts).await })
     }
 
     /// Ends the worker and deletes its exchanges and queues.

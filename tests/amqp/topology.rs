@@ -1,5 +1,7 @@
 //! What is declared, and what is said when it cannot be.
 
+use std::time::Duration;
+
 use lapin::BasicProperties;
 use lapin::ExchangeKind;
 use lapin::options::{
@@ -7,11 +9,9 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable};
 use ringpush::amqp::{AmqpError, CancelSource, Settings, count};
-use ringpush::call::event::Platform;
-use ringpush::call::outcome::Outcomes as _;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use crate::rig::{Eye, PATIENCE, Rig, fatal, header, settings, token_report};
+use crate::rig::{Eye, PATIENCE, Rig, fatal, header, push_report, settings, token_report};
 use crate::support::broker::Broker;
 
 fn arguments(entries: &[(&str, Value)]) -> FieldTable {
@@ -235,8 +235,7 @@ async fn exchanges_that_are_deleted_are_declared_again_and_nothing_is_lost() {
         .await;
     eye.holds(&rig.name("dead"), 1).await;
     delete(&eye, &[], &exchanges).await;
-    let receipts = vec![rig.reports.publish(token_report("c1"))];
-    let settled = rig.reports.settle(Platform::Ios, receipts);
+    let settled = rig.settles([token_report("c1")]);
     assert!(timeout(PATIENCE, settled).await.expect("in time"));
     eye.holds(&rig.name("tokens"), 1).await;
     rig.end().await;
@@ -257,13 +256,14 @@ async fn with_declare_off_a_queue_that_is_deleted_ends_no_session() {
     let mut state = user.worker.state();
     state.mark_unchanged();
     delete(&eye, &[user.name("tokens")], &[]).await;
-    let receipts = vec![user.reports.publish(token_report("c1"))];
-    let mut settled = user.reports.settle(Platform::Ios, receipts);
-    let early = timeout(std::time::Duration::from_secs(2), &mut settled).await;
-    assert!(early.is_err(), "there is no queue for it");
+    let settled = user.settles([token_report("c1"), push_report("c1")]);
+    assert!(
+        timeout(PATIENCE, settled).await.expect("in time"),
+        "no message waits for a token event that no queue takes"
+    );
+    sleep(Duration::from_secs(2)).await;
     assert!(!state.has_changed().expect("alive"), "the session goes on");
     let declarer = Rig::start(declarer_settings);
-    assert!(timeout(PATIENCE, settled).await.expect("in time"));
     eye.holds(&user.name("tokens"), 1).await;
     user.worker.close().await;
     declarer.becomes(true).await;

@@ -56,7 +56,7 @@ impl Stage {
         let kept = Arc::clone(&outcomes);
         tokio::spawn(async move {
             while let Some(line) = lines.recv().await {
-                let Line::Report(report, safe) = line else {
+                let Line::Report(report, receipt) = line else {
                     continue;
                 };
                 if let ReportBody::Push(outcome) = report.body {
@@ -64,7 +64,7 @@ impl Stage {
                     kept.insert(outcome.event_id, outcome);
                 }
                 // The worker waits for this before it is done with the event.
-                safe.safe();
+                receipt.safe();
             }
         });
         Ok(Self {

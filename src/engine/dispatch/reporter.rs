@@ -171,8 +171,7 @@ impl Reporter {
             call_id: Arc::clone(&event.event.call_id),
             trace: Arc::clone(&event.trace),
         };
-        let receipt = event.receipts.expect(report.is_essential());
-        self.outcomes.publish(report, receipt);
+        self.outcomes.publish(report, event.receipts.expect());
     }
 }
 

@@ -1,0 +1,131 @@
+//! One message on its way: through the engine, then what the engine says is to
+//! be done with it.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::try_join_all;
+use lapin::message::Delivery as Delivered;
+use tracing::{Instrument as _, Span, error, warn};
+
+use crate::call::event::PartNumber;
+use crate::call::outcome::TraceContext;
+use crate::engine::delivery::{Delivery, Source, Verdict};
+use crate::spans::{self, Carried};
+
+use super::context::Context;
+use super::forward::{Original, dead_letter, part_message};
+use super::publisher::{PublishError, Publisher, pause};
+use super::wire::text_of;
+
+/// What the broker is to be told of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// It is settled.
+    Ack,
+    /// Somebody else is to have it.
+    Requeue,
+}
+
+/// What it takes to handle the messages of one queue.
+pub(crate) struct Handling {
+    pub(crate) context: Arc<Context>,
+    pub(crate) publisher: Publisher,
+    pub(crate) source: Source,
+    pub(crate) queue: String,
+}
+
+impl Handling {
+    /// Handles a message. Its tag, and what the broker is to be told; nothing
+    /// if the session is gone, for then the broker delivers it again anyway.
+    pub(crate) async fn run(self: Arc<Self>, message: Delivered) -> (u64, Option<Answer>) {
+        let _counted = self.context.messages.token();
+        let tag = message.delivery_tag;
+        // A message that makes the engine panic must not take the others with
+        // it; the delivery limit moves it to the dead queue in the end.
+        let settled = AssertUnwindSafe(self.settle(message)).catch_unwind().await;
+        let Ok(answer) = settled else {
+            error!(
+                queue = self.queue,
+                "handling a message panicked; it goes back to its queue"
+            );
+            pause().await;
+            return (tag, Some(Answer::Requeue));
+        };
+        (tag, answer)
+    }
+
+    async fn settle(&self, message: Delivered) -> Option<Answer> {
+        let original = Original {
+            body: Bytes::from(message.data),
+            properties: message.properties,
+        };
+        let (span, delivery) = self.delivery(&original);
+        let handling = async {
+            let verdict = self.context.dispatcher.handle(delivery).await;
+            self.carry_out(verdict, &original).await
+        };
+        handling.instrument(span).await
+    }
+
+    async fn carry_out(&self, verdict: Verdict, original: &Original) -> Option<Answer> {
+        let names = self.context.topology.names();
+        let user = self.context.connector.user();
+        let carried_out = match verdict {
+            Verdict::Settled => Ok(()),
+            Verdict::Abandoned => return Some(Answer::Requeue),
+            Verdict::Dead(error) => {
+                let letter = dead_letter(original, names, user, &error.to_string(), &self.queue);
+                warn!(queue = self.queue, %error, "a message goes to the dead queue");
+                self.publisher.publish(letter).await
+            }
+            Verdict::Split(parts) => {
+                let publishes = parts
+                    .into_iter()
+                    .map(|part| part_message(original, names, user, part))
+                    .map(|message| self.publisher.publish(message));
+                try_join_all(publishes).await.map(|_| ())
+            }
+        };
+        match carried_out {
+            Ok(()) => Some(Answer::Ack),
+            Err(PublishError::Gone) => None,
+            Err(error @ (PublishError::Refused | PublishError::Returned)) => {
+                warn!(queue = self.queue, %error, "a message could not be passed on; it goes back");
+                // Every return to the queue counts towards the delivery limit.
+                pause().await;
+                Some(Answer::Requeue)
+            }
+        }
+    }
+
+    /// The message for the engine, and the span in which it is handled.
+    fn delivery(&self, original: &Original) -> (Span, Delivery) {
+        let headers = original.properties.headers().as_ref();
+        let header = |name: &str| headers.and_then(|table| text_of(table.inner().get(name)?));
+        let sender = Carried {
+            traceparent: header("traceparent"),
+            tracestate: header("tracestate"),
+        };
+        let span = spans::message(&self.queue, &sender);
+        // What comes of it belongs below our span, if anybody collects spans.
+        let Carried {
+            traceparent,
+            tracestate,
+        } = spans::context_of(&span).unwrap_or(sender);
+        let delivery = Delivery {
+            body: original.body.clone(),
+            source: self.source,
+            part: header("x-part")
+                .and_then(|part| part.parse().ok())
+                .unwrap_or(PartNumber::WHOLE),
+            trace: Arc::new(TraceContext {
+                traceparent,
+                tracestate,
+            }),
+        };
+        (span, delivery)
+    }
+}
