@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::decode::EventError;
+use super::error::EventError;
 use crate::call::ids;
 use crate::call::time::Timestamp;
 
@@ -107,18 +107,17 @@ impl<'a> Fields<'a> {
             .ok_or_else(|| self.error(name, "must be an RFC 3339 date and time with an offset"))
     }
 
-    pub(super) fn choice<T: Copy>(
-        &self,
-        name: &str,
-        known: &[(&str, T)],
-    ) -> Result<Option<T>, EventError> {
-        let Some(text) = self.text(name)? else {
-            return Ok(None);
-        };
-        let found = known.iter().find(|(word, _)| *word == text);
-        found.map(|(_, value)| Some(*value)).ok_or_else(|| {
-            let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
-            self.error(name, format!("must be one of: {}", words.join(", ")))
-        })
+    /// One of a few words.
+    pub(super) fn choice(&self, name: &str, words: &[&str]) -> Result<Option<&'a str>, EventError> {
+        match self.text(name)? {
+            Some(text) if !words.contains(&text) => {
+                Err(self.error(name, format!("must be one of: {}", words.join(", "))))
+            }
+            word => Ok(word),
+        }
+    }
+
+    pub(super) fn required<T>(&self, name: &str, value: Option<T>) -> Result<T, EventError> {
+        value.ok_or_else(|| self.error(name, "required"))
     }
 }

@@ -1,252 +1,31 @@
 //! Call events: bytes are decoded once, into types that cannot hold an event
 //! that breaks a rule.
+//!
+//! A valid event is decoded straight into them ([`wire`]). One that breaks a
+//! rule is read again, slowly, to name the field ([`diagnose`]).
 
 mod decode;
-mod devices;
+mod diagnose;
+mod error;
 mod fields;
+mod rules;
 mod split;
+mod types;
+mod wire;
 mod words;
 
-use std::fmt;
-use std::sync::Arc;
-
-use serde::Serialize;
-use serde_json::value::RawValue;
-use serde_json::{Map, Value};
-use uuid::Uuid;
-
-pub use decode::{EventError, Limits, MAX_BODY};
-pub use devices::MAX_DEVICES;
+pub use decode::MAX_BODY;
+pub use error::EventError;
 pub use split::{MAX_PART, Part, PartNumber, split};
+pub use types::{
+    Action, BadDevice, Callee, Caller, Conversation, Data, Device, DeviceEntry, Event, Limits,
+    Sealed,
+};
+pub use wire::MAX_DEVICES;
 pub use words::{
     CancelReason, ConversationType, Environment, EnvironmentChoice, EventKind, HandleType, Media,
     Platform,
 };
-
-use super::secret::Secret;
-use super::time::Timestamp;
-
-/// Who calls. `Debug` shows nothing of it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Caller {
-    /// The service's id of the person.
-    pub id: String,
-    /// Display name.
-    pub name: Option<String>,
-    /// Address to call back.
-    pub handle: Option<String>,
-    /// What kind of address that is.
-    pub handle_type: Option<HandleType>,
-    /// Picture.
-    pub avatar_url: Option<String>,
-}
-
-impl fmt::Debug for Caller {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Caller([redacted])")
-    }
-}
-
-/// Who is called. `Debug` shows nothing of it.
-#[derive(Clone, PartialEq, Eq, Serialize)]
-pub struct Callee {
-    /// The service's id of the person.
-    pub id: String,
-    /// Display name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-}
-
-impl fmt::Debug for Callee {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Callee([redacted])")
-    }
-}
-
-/// The conversation that the call belongs to. `Debug` shows nothing of it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Conversation {
-    /// One to one or group.
-    pub kind: ConversationType,
-    /// The service's id.
-    pub id: String,
-    /// Display name.
-    pub name: Option<String>,
-}
-
-impl fmt::Debug for Conversation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Conversation([redacted])")
-    }
-}
-
-/// A payload that the producer encrypted for one device; relayed as it is.
-/// `Debug` shows nothing of it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Sealed {
-    /// Which key opens it.
-    pub kid: String,
-    /// The ciphertext, as text.
-    pub ct: String,
-}
-
-impl fmt::Debug for Sealed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Sealed([redacted])")
-    }
-}
-
-/// A phone that can be pushed to: its platform is known and its token usable.
-#[derive(Clone, Debug)]
-pub struct Device {
-    /// The service's id of the device.
-    pub id: Arc<str>,
-    /// [`Platform::Ios`] or [`Platform::Android`].
-    pub platform: Platform,
-    /// The app, a key of the configuration's `[apps]`.
-    pub app: Arc<str>,
-    /// The push token: hex on iOS, opaque on Android.
-    pub token: Secret,
-    /// The environment that the event asks for, if it does; iOS only.
-    pub environment: Option<EnvironmentChoice>,
-    /// When the app registered the token.
-    pub registered_at: Option<Timestamp>,
-    /// The ordinary (non-VoIP) token of an iOS app, or what is wrong with it:
-    /// that matters only where a push goes to it.
-    pub alert_token: Option<Result<Secret, EventError>>,
-    /// The event's `data` with the device's own merged over it.
-    pub data: Data,
-    /// Instead of a rendered payload.
-    pub sealed: Option<Sealed>,
-}
-
-/// Opaque fields for the app. `Debug` shows nothing of it.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Data(pub Arc<Map<String, Value>>);
-
-impl fmt::Debug for Data {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Data([redacted])")
-    }
-}
-
-/// A device that cannot be pushed to and why; it is reported as `rejected`.
-#[derive(Clone, Debug)]
-pub struct BadDevice {
-    /// Its id, if that is usable.
-    pub id: Option<Arc<str>>,
-    /// Its platform, as far as known.
-    pub platform: Platform,
-    /// Its app, as the event has it.
-    pub app: Option<Arc<str>>,
-    /// `unknown_platform`, `invalid_token`, `duplicate_device` or
-    /// `invalid_device`.
-    pub reason: &'static str,
-    /// Path and problem.
-    pub error: EventError,
-}
-
-/// One entry of an event's `devices`: the device, or what is wrong with it,
-/// beside its JSON as it came.
-#[derive(Clone, Debug)]
-pub struct DeviceEntry {
-    /// What the entry says.
-    pub device: Result<Arc<Device>, Box<BadDevice>>,
-    raw: RawJson,
-}
-
-/// JSON text as it came. `Debug` shows nothing of it.
-#[derive(Clone)]
-struct RawJson(Box<RawValue>);
-
-impl fmt::Debug for RawJson {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
-}
-
-/// What a ring and a cancel have in common, and what is theirs alone as
-/// [`Event::action`].
-#[derive(Clone, Debug)]
-pub struct Event {
-    /// Unique per event; the key of de-duplication.
-    pub event_id: Uuid,
-    /// The service's id of the call.
-    pub call_id: Arc<str>,
-    /// The id that `CallKit` knows the call by.
-    pub call_uuid: Uuid,
-    /// When the producer sent it.
-    pub sent_at: Timestamp,
-    /// The ring's deadline, clamped to what the configuration allows after
-    /// `sent_at`. A worker clamps once more, to what it allows from now.
-    pub expires_at: Timestamp,
-    /// Audio or video.
-    pub media: Media,
-    /// Ring or cancel.
-    pub action: Action,
-    /// Who is called.
-    pub callee: Option<Callee>,
-    /// The conversation it belongs to.
-    pub conversation: Option<Conversation>,
-    /// The payload profile, if the event names one.
-    pub profile: Option<Arc<str>>,
-    /// The event's own opaque fields; a device's are in [`Device::data`].
-    pub data: Data,
-    devices: Vec<DeviceEntry>,
-}
-
-/// What an event wants, with the fields that only that has.
-#[derive(Clone, Debug)]
-pub enum Action {
-    /// Make phones ring; there is at least one device and somebody who calls.
-    Ring {
-        /// Who calls.
-        caller: Caller,
-    },
-    /// Stop the ring: on the devices given, or on all if none is.
-    Cancel {
-        /// Who called, if the producer repeats it.
-        caller: Option<Caller>,
-        /// Why.
-        reason: Option<CancelReason>,
-    },
-}
-
-impl Event {
-    /// Ring or cancel.
-    #[must_use]
-    pub const fn kind(&self) -> EventKind {
-        match self.action {
-            Action::Ring { .. } => EventKind::Ring,
-            Action::Cancel { .. } => EventKind::Cancel,
-        }
-    }
-
-    /// Who calls; always there in a ring.
-    #[must_use]
-    pub const fn caller(&self) -> Option<&Caller> {
-        match &self.action {
-            Action::Ring { caller } => Some(caller),
-            Action::Cancel { caller, .. } => caller.as_ref(),
-        }
-    }
-
-    /// Why it was cancelled.
-    #[must_use]
-    pub const fn reason(&self) -> Option<CancelReason> {
-        match &self.action {
-            Action::Ring { .. } => None,
-            Action::Cancel { reason, .. } => *reason,
-        }
-    }
-
-    /// The devices, in the event's order, bad ones included. Never empty for
-    /// a ring.
-    #[must_use]
-    pub fn devices(&self) -> &[DeviceEntry] {
-        &self.devices
-    }
-}
 
 #[cfg(test)]
 mod tests;

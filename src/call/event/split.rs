@@ -6,7 +6,9 @@ use std::str::FromStr;
 
 use serde_json::value::RawValue;
 
-use super::{Event, EventError, Platform};
+use super::error::EventError;
+use super::types::Event;
+use super::words::Platform;
 
 /// The most devices in one part.
 pub const MAX_PART: usize = 100;
@@ -81,16 +83,20 @@ impl fmt::Debug for Part {
 /// # Errors
 /// The body is not the one that `event` was decoded from.
 pub fn split(body: &[u8], event: &Event) -> Result<Vec<Part>, EventError> {
-    let not_the_event = |_| EventError::new("body", "is not a JSON object");
+    let not_the_event = |_| EventError::new("body", "is not the one that was decoded");
     let fields: BTreeMap<String, &RawValue> =
         serde_json::from_slice(body).map_err(not_the_event)?;
+    let raw = fields.get("devices").map(|raw| raw.get());
+    let raw: Vec<&RawValue> = match raw.filter(|raw| *raw != "null") {
+        Some(raw) => serde_json::from_str(raw).map_err(not_the_event)?,
+        None => Vec::new(),
+    };
     let mut chunks: Vec<(Platform, Vec<&RawValue>)> = Vec::new();
     for platform in [Platform::Ios, Platform::Android] {
-        let raw: Vec<&RawValue> = event
-            .devices()
-            .iter()
-            .filter(|entry| entry.device.as_ref().is_ok_and(|d| d.platform == platform))
-            .map(|entry| &*entry.raw.0)
+        let entries = event.devices().iter().zip(&raw);
+        let raw: Vec<&RawValue> = entries
+            .filter(|(entry, _)| entry.device.as_ref().is_ok_and(|d| d.platform == platform))
+            .map(|(_, raw)| *raw)
             .collect();
         chunks.extend(raw.chunks(MAX_PART).map(|chunk| (platform, chunk.to_vec())));
     }

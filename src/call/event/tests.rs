@@ -1,8 +1,11 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::*;
+
+mod agree;
 
 const LIMITS: Limits = Limits {
     ttl: Duration::from_secs(45),

@@ -1,51 +1,32 @@
 //! The words that an event may use where only certain ones are allowed.
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer};
 
-/// A push platform.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Platform {
-    /// `APNs`, `PushKit`.
-    Ios,
-    /// FCM.
-    Android,
-    /// What a device named and nobody knows; such a device is only reported.
-    Unknown,
-}
+use crate::call::from_text::from_text;
 
-impl Platform {
-    /// The name in events, routing keys and metrics.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Ios => "ios",
-            Self::Android => "android",
-            Self::Unknown => "unknown",
-        }
+words! {
+    /// A push platform.
+    pub enum Platform {
+        /// `APNs`, `PushKit`.
+        Ios = "ios",
+        /// FCM.
+        Android = "android",
+        /// What a device named and nobody knows; such a device is only reported.
+        Unknown = "unknown",
     }
 }
 
-/// The half of `APNs` that a token lives in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Environment {
-    /// App Store and `TestFlight` builds.
-    Production,
-    /// Builds from Xcode.
-    Sandbox,
+words! {
+    /// The half of `APNs` that a token lives in.
+    pub enum Environment {
+        /// App Store and `TestFlight` builds.
+        Production = "production",
+        /// Builds from Xcode.
+        Sandbox = "sandbox",
+    }
 }
 
 impl Environment {
-    /// The name in events, configuration and metrics.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Production => "production",
-            Self::Sandbox => "sandbox",
-        }
-    }
-
     /// The other one.
     #[must_use]
     pub const fn other(self) -> Self {
@@ -65,115 +46,79 @@ pub enum EnvironmentChoice {
     Auto,
 }
 
-/// What an event wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EventKind {
-    /// Make phones ring.
-    Ring,
-    /// Stop them.
-    Cancel,
-}
+impl EnvironmentChoice {
+    /// Every name in events.
+    pub(super) const NAMES: &[&str] = &["production", "sandbox", "auto"];
 
-impl EventKind {
-    /// The name in events and metrics.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Ring => "ring",
-            Self::Cancel => "cancel",
+    /// The one of this name.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        match name {
+            "auto" => Some(Self::Auto),
+            _ => Environment::named(name).map(Self::Only),
         }
     }
 }
 
-/// What is offered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Media {
-    /// Sound only.
-    Audio,
-    /// Picture and sound.
-    Video,
-}
-
-impl Media {
-    /// The name in events.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Audio => "audio",
-            Self::Video => "video",
-        }
+impl<'de> Deserialize<'de> for EnvironmentChoice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_text(deserializer, Self::named)
     }
 }
 
-/// What kind of address a handle is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HandleType {
-    /// None of the others.
-    Generic,
-    /// A telephone number.
-    Phone,
-    /// A mail address.
-    Email,
-}
-
-impl HandleType {
-    /// The name in events.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Generic => "generic",
-            Self::Phone => "phone",
-            Self::Email => "email",
-        }
+words! {
+    /// What an event wants.
+    pub enum EventKind {
+        /// Make phones ring.
+        Ring = "ring",
+        /// Stop them.
+        Cancel = "cancel",
     }
 }
 
-/// Whether a conversation is between two people.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConversationType {
-    /// One to one.
-    User,
-    /// A group.
-    Group,
-}
-
-impl ConversationType {
-    /// The name in events.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::User => "user",
-            Self::Group => "group",
-        }
+words! {
+    /// What is offered.
+    pub enum Media {
+        /// Sound only.
+        Audio = "audio",
+        /// Picture and sound.
+        Video = "video",
     }
 }
 
-/// Why a call was cancelled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CancelReason {
-    /// The caller gave up.
-    CallerHangup,
-    /// Another device took it.
-    AnsweredElsewhere,
-    /// Another device declined.
-    DeclinedElsewhere,
-    /// Nobody answered.
-    Timeout,
-    /// The callee is in another call.
-    Busy,
+words! {
+    /// What kind of address a handle is.
+    pub enum HandleType {
+        /// None of the others.
+        Generic = "generic",
+        /// A telephone number.
+        Phone = "phone",
+        /// A mail address.
+        Email = "email",
+    }
 }
 
-impl CancelReason {
-    /// The name in events.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::CallerHangup => "caller_hangup",
-            Self::AnsweredElsewhere => "answered_elsewhere",
-            Self::DeclinedElsewhere => "declined_elsewhere",
-            Self::Timeout => "timeout",
-            Self::Busy => "busy",
-        }
+words! {
+    /// Whether a conversation is between two people.
+    pub enum ConversationType {
+        /// One to one.
+        User = "user",
+        /// A group.
+        Group = "group",
+    }
+}
+
+words! {
+    /// Why a call was cancelled.
+    pub enum CancelReason {
+        /// The caller gave up.
+        CallerHangup = "caller_hangup",
+        /// Another device took it.
+        AnsweredElsewhere = "answered_elsewhere",
+        /// Another device declined.
+        DeclinedElsewhere = "declined_elsewhere",
+        /// Nobody answered.
+        Timeout = "timeout",
+        /// The callee is in another call.
+        Busy = "busy",
     }
 }

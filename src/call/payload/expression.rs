@@ -5,10 +5,10 @@ use std::fmt;
 use std::sync::LazyLock;
 
 use minijinja::value::ValueKind;
-use minijinja::{Environment, Error, ErrorKind, Expression, UndefinedBehavior, Value};
+use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value};
 
 use super::json;
-use super::scope::NAMES;
+use super::scope::{NAMES, Name, Scope, Variable};
 
 /// Instructions that one expression may execute. Expressions have no loops, so
 /// this is far above any that a person would write.
@@ -89,43 +89,60 @@ fn json_text(value: &Value) -> Result<Value, Error> {
 }
 
 /// A compiled expression.
-pub(super) struct Formula(Expression<'static, 'static>);
+pub(super) enum Expression {
+    /// One that is only a reference, read without the engine.
+    Variable(Variable),
+    /// Any other.
+    Computed {
+        code: minijinja::Expression<'static, 'static>,
+        /// The names that it uses.
+        names: Vec<&'static str>,
+    },
+}
 
-impl Formula {
+impl Expression {
     /// Compiles an expression; the error says what is wrong with it.
     pub(super) fn new(source: &str) -> Result<Self, Cow<'static, str>> {
         if source.len() > MAX_LENGTH {
             return Err("the expression is longer than 4096 bytes".into());
         }
         let compiled = ENGINE.compile_expression_owned(source.to_owned());
-        let compiled = compiled.map_err(|error| -> Cow<'static, str> {
+        let code = compiled.map_err(|error| -> Cow<'static, str> {
             let detail = error.detail().unwrap_or("not understood");
             format!("not an expression: {detail}").into()
         })?;
-        for path in compiled.undeclared_variables(true) {
-            known(&path)?;
-        }
+        let paths = code.undeclared_variables(true);
+        let names = paths
+            .iter()
+            .map(|path| known(path))
+            .collect::<Result<_, _>>()?;
         for filter in filters(source) {
             if !FILTERS.contains(&filter) {
                 let known = FILTERS.join(", ");
                 return Err(format!("unknown filter `{filter}`; there are {known}").into());
             }
         }
-        Ok(Self(compiled))
-    }
-
-    /// Evaluates it. The error is of the engine's kind, without its text,
-    /// which may quote values.
-    pub(super) fn eval(&self, scope: &Value) -> Result<Value, Cow<'static, str>> {
-        self.0
-            .eval(scope)
-            .map_err(|error| error.kind().to_string().into())
+        Ok(match Variable::new(source) {
+            Some(variable) => Self::Variable(variable),
+            None => Self::Computed { code, names },
+        })
     }
 }
 
-impl fmt::Debug for Formula {
+/// Evaluates an expression that uses these names. The error is of the engine's
+/// kind, without its text, which may quote values.
+pub(super) fn compute(
+    code: &minijinja::Expression<'_, '_>,
+    names: &[&'static str],
+    scope: &Scope<'_>,
+) -> Result<Value, Cow<'static, str>> {
+    code.eval(scope.values(names))
+        .map_err(|error| error.kind().to_string().into())
+}
+
+impl fmt::Debug for Expression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Formula")
+        f.write_str("Expression")
     }
 }
 
@@ -152,24 +169,26 @@ fn filters(source: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-fn known(path: &str) -> Result<(), Cow<'static, str>> {
+/// The name at the head of a path that an expression uses.
+fn known(path: &str) -> Result<&'static str, Cow<'static, str>> {
     let mut steps = path.split('.');
     let name = steps.next().unwrap_or_default();
-    let Some((_, fields)) = NAMES.iter().find(|(known, _)| *known == name) else {
+    let Some((name, kind)) = NAMES.iter().find(|(known, _)| *known == name) else {
         let names: Vec<&str> = NAMES.iter().map(|(name, _)| *name).collect();
         return Err(format!("unknown name `{name}`; there are {}", names.join(", ")).into());
     };
-    match steps.next() {
-        None => Ok(()),
-        Some(_) if name == "data" => Ok(()),
-        Some(field) if fields.contains(&field) => Ok(()),
-        Some(field) if fields.is_empty() => {
+    match (steps.next(), kind) {
+        (None, _) | (Some(_), Name::Data) => Ok(name),
+        (Some(field), Name::Fields(_, fields)) => {
+            if fields.iter().any(|(known, _)| *known == field) {
+                return Ok(name);
+            }
+            let fields: Vec<&str> = fields.iter().map(|(known, _)| *known).collect();
+            let fields = fields.join(", ");
+            Err(format!("`{name}` has no field `{field}`; it has {fields}").into())
+        }
+        (Some(field), Name::Value(_)) => {
             Err(format!("`{name}` has no fields, so no `{field}`").into())
         }
-        Some(field) => Err(format!(
-            "`{name}` has no field `{field}`; it has {}",
-            fields.join(", ")
-        )
-        .into()),
     }
 }

@@ -41,7 +41,7 @@ impl Object for JsonMap {
 }
 
 /// A JSON value as an expression sees it.
-fn to_value(value: &serde_json::Value) -> Value {
+pub(super) fn to_value(value: &serde_json::Value) -> Value {
     match value {
         serde_json::Value::Null => Value::from(()),
         serde_json::Value::Bool(bool) => Value::from(*bool),
@@ -94,7 +94,7 @@ fn write_at(out: &mut String, value: &Value, depth: usize) -> Result<(), NotJson
 
 fn write_map(out: &mut String, value: &Value, depth: usize) -> Result<(), NotJson> {
     if let Some(JsonMap(map)) = value.downcast_object_ref() {
-        out.push_str(&serde_json::to_string(&**map).map_err(|_| NotJson)?);
+        write_object(out, map);
         return Ok(());
     }
     out.push('{');
@@ -114,14 +114,34 @@ fn write_map(out: &mut String, value: &Value, depth: usize) -> Result<(), NotJso
     Ok(())
 }
 
+/// Appends an object of an event as it is.
+pub(super) fn write_object(out: &mut String, map: &Map<String, serde_json::Value>) {
+    out.push('{');
+    let mut comma = "";
+    for (key, value) in map {
+        out.push_str(comma);
+        comma = ",";
+        write_string(out, key);
+        out.push(':');
+        push(out, value);
+    }
+    out.push('}');
+}
+
+/// Appends a value as it shows itself: a number, a JSON value.
+pub(super) fn push(out: &mut String, value: impl fmt::Display) {
+    // A `String` takes everything.
+    let _ = write!(out, "{value}");
+}
+
 fn write_number(out: &mut String, value: &Value) -> Result<(), NotJson> {
     if value.is_integer() {
-        let _ = write!(out, "{value}");
+        push(out, value);
         return Ok(());
     }
     let number = f64::try_from(value.clone()).map_err(|_| NotJson)?;
     let number = serde_json::Number::from_f64(number).ok_or(NotJson)?;
-    let _ = write!(out, "{number}");
+    push(out, number);
     Ok(())
 }
 
@@ -145,7 +165,7 @@ pub(super) fn write_string(out: &mut String, text: &str) {
         out.push_str(&text[from..at]);
         from = at + 1;
         if short.is_empty() {
-            let _ = write!(out, "\\u{byte:04x}");
+            push(out, format_args!("\\u{byte:04x}"));
         } else {
             out.push_str(short);
         }

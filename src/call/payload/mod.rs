@@ -17,6 +17,8 @@ mod write;
 use std::fmt;
 
 use bytes::Bytes;
+use serde::ser::{Error, Serialize, Serializer};
+use serde_json::value::RawValue;
 
 pub use error::{PayloadError, ProfileError};
 pub use profile::Profile;
@@ -38,8 +40,8 @@ pub const ANDROID_LIMIT: usize = 4096;
 pub enum Payload {
     /// The JSON dictionary that becomes the body of an `APNs` request.
     Ios(Bytes),
-    /// The `data` of an FCM message, in the profile's order; no key is reserved.
-    Android(Vec<(String, String)>),
+    /// The `data` of an FCM message; no key is reserved.
+    Android(AndroidData),
 }
 
 impl Payload {
@@ -48,21 +50,63 @@ impl Payload {
     pub fn size(&self) -> usize {
         match self {
             Self::Ios(body) => body.len(),
-            Self::Android(data) => data
-                .iter()
-                .map(|(key, value)| key.len() + value.len())
-                .sum(),
+            Self::Android(data) => data.size,
         }
     }
 }
 
 impl fmt::Debug for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match self {
-            Self::Ios(_) => "Ios",
-            Self::Android(_) => "Android",
-        };
-        write!(f, "{name}({} bytes)", self.size())
+        match self {
+            Self::Ios(body) => write!(f, "Ios({} bytes)", body.len()),
+            Self::Android(data) => data.fmt(f),
+        }
+    }
+}
+
+/// The `data` of an FCM message, written once: a JSON object of strings in the
+/// profile's order. `Debug` shows its size only.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AndroidData {
+    json: String,
+    size: usize,
+}
+
+impl AndroidData {
+    /// The JSON object.
+    #[must_use]
+    pub fn as_json(&self) -> &str {
+        &self.json
+    }
+}
+
+impl<const N: usize> From<[(&str, &str); N]> for AndroidData {
+    fn from(entries: [(&str, &str); N]) -> Self {
+        let mut json = String::from("{");
+        for (key, value) in entries {
+            write::begin_key(&mut json, key);
+            json::write_string(&mut json, value);
+        }
+        json.push('}');
+        let sizes = entries.map(|(key, value)| key.len() + value.len());
+        Self {
+            json,
+            size: sizes.iter().sum(),
+        }
+    }
+}
+
+/// Written into other JSON as it is.
+impl Serialize for AndroidData {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let json: &RawValue = serde_json::from_str(&self.json).map_err(S::Error::custom)?;
+        json.serialize(serializer)
+    }
+}
+
+impl fmt::Debug for AndroidData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AndroidData({} bytes)", self.size)
     }
 }
 

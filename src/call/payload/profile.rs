@@ -2,7 +2,6 @@
 
 use std::sync::LazyLock;
 
-use minijinja::Value as Scoped;
 use serde_json::{Map, Value};
 
 use super::error::{PayloadError, ProfileError};
@@ -207,7 +206,7 @@ impl Profile {
             call_uuid: event.call_uuid.to_string(),
             expires_at: event.expires_at,
         };
-        let scope = Scoped::from_object(Scope::new(event, device, now, &self.redact));
+        let scope = Scope::new(event, device, now, &self.redact);
         match device.platform {
             Platform::Ios => {
                 let tree = trees.ios.as_ref().ok_or(PayloadError::NoCancel)?;
@@ -224,7 +223,7 @@ impl Profile {
             Platform::Android => {
                 let tree = trees.android.as_ref().ok_or(PayloadError::NoCancel)?;
                 match &device.sealed {
-                    Some(sealed) => render::sealed_android(sealed, clear()),
+                    Some(sealed) => render::sealed_android(sealed, &clear()),
                     None => render::android(tree, &scope),
                 }
             }

@@ -1,147 +1,154 @@
-//! What an expression can see: the event, the device and the time left.
+//! What a profile can say: the event, the device and the time left, by name.
 
 use std::fmt;
 use std::sync::Arc;
 
-use minijinja::Value;
 use minijinja::value::{Enumerator, Object};
+use serde_json::{Map, Value as Json};
 use uuid::Uuid;
 
 use super::json::JsonMap;
 use super::redact::Redact;
-use crate::call::event::{
-    Callee, Caller, CancelReason, Conversation, Device, Event, EventKind, HandleType, Media,
-    Platform,
-};
+use crate::call::event::{Callee, Caller, Conversation, Device, Event, HandleType, Media};
 use crate::call::time::Timestamp;
 
 /// The name of a caller of whom nothing is known.
 const UNKNOWN: &str = "Unknown";
 
-/// Every name that an expression may use, and the fields of those that have a
-/// fixed set of them. `data` has whatever the event has.
-pub(super) const NAMES: &[(&str, &[&str])] = &[
-    ("event", &[]),
-    ("event_id", &[]),
-    ("call_id", &[]),
-    ("call_uuid", &[]),
-    ("media", &[]),
-    ("video", &[]),
+/// One event for one device at one moment.
+pub(super) struct Scope<'a> {
+    event: &'a Event,
+    device: &'a Device,
+    now: Timestamp,
+    redact: &'a Redact,
+    data: Arc<Map<String, Json>>,
+}
+
+/// What a name stands for.
+#[derive(Clone, Copy)]
+pub(super) enum Found<'a> {
+    Bool(bool),
+    Number(i64),
+    Text(&'a str),
+    Uuid(Uuid),
+    /// As RFC 3339.
+    Time(Timestamp),
+    /// Never null.
+    Json(&'a Json),
+    /// The event's `data`.
+    Data(&'a Arc<Map<String, Json>>),
+}
+
+/// Reads one thing from a scope; `None` if it is absent.
+type Read = for<'a> fn(&'a Scope<'a>) -> Option<Found<'a>>;
+
+/// What a name can be.
+pub(super) enum Name {
+    /// One value.
+    Value(Read),
+    /// An object of these fields. The first says whether there is one.
+    Fields(fn(&Scope<'_>) -> bool, &'static [(&'static str, Read)]),
+    /// The event's `data`: an object of whatever the event has.
+    Data,
+}
+
+/// Every name that an expression may use.
+pub(super) const NAMES: &[(&str, Name)] = &[
+    ("event", Name::Value(|s| text(s.event.kind().name()))),
+    (
+        "event_id",
+        Name::Value(|s| Some(Found::Uuid(s.event.event_id))),
+    ),
+    ("call_id", Name::Value(|s| text(&s.event.call_id))),
+    (
+        "call_uuid",
+        Name::Value(|s| Some(Found::Uuid(s.event.call_uuid))),
+    ),
+    ("media", Name::Value(|s| text(s.event.media.name()))),
+    (
+        "video",
+        Name::Value(|s| Some(Found::Bool(s.event.media == Media::Video))),
+    ),
     (
         "caller",
-        &["id", "name", "handle", "handle_type", "avatar_url"],
+        Name::Fields(|s| s.event.caller().is_some(), CALLER),
     ),
-    ("caller_name", &[]),
-    ("caller_handle", &[]),
-    ("callee", &["id", "name"]),
-    ("conversation", &["type", "id", "name"]),
-    ("reason", &[]),
-    ("sent_at", &[]),
-    ("sent_at_rfc3339", &[]),
-    ("expires_at", &[]),
-    ("expires_at_rfc3339", &[]),
-    ("ms_left", &[]),
-    ("seconds_left", &[]),
-    ("data", &[]),
-    ("device", &["id", "platform", "app"]),
+    ("caller_name", Name::Value(|s| text(s.caller_name()?))),
+    ("caller_handle", Name::Value(|s| text(s.caller_handle()?))),
+    ("callee", Name::Fields(|s| s.callee().is_some(), CALLEE)),
+    (
+        "conversation",
+        Name::Fields(|s| s.conversation().is_some(), CONVERSATION),
+    ),
+    ("reason", Name::Value(|s| text(s.event.reason()?.name()))),
+    (
+        "sent_at",
+        Name::Value(|s| Some(Found::Number(s.event.sent_at.millis()))),
+    ),
+    (
+        "sent_at_rfc3339",
+        Name::Value(|s| Some(Found::Time(s.event.sent_at))),
+    ),
+    (
+        "expires_at",
+        Name::Value(|s| Some(Found::Number(s.event.expires_at.millis()))),
+    ),
+    (
+        "expires_at_rfc3339",
+        Name::Value(|s| Some(Found::Time(s.event.expires_at))),
+    ),
+    ("ms_left", Name::Value(|s| Some(Found::Number(s.ms_left())))),
+    (
+        "seconds_left",
+        Name::Value(|s| Some(Found::Number(s.ms_left() / 1000))),
+    ),
+    ("data", Name::Data),
+    ("device", Name::Fields(|_| true, DEVICE)),
 ];
 
-/// One event for one device at one moment. Owns what it shows, because the
-/// engine wants values without a lifetime; what is long is shared.
-#[derive(Debug)]
-pub(super) struct Scope {
-    kind: EventKind,
-    event_id: Uuid,
-    call_id: Arc<str>,
-    call_uuid: Uuid,
-    media: Media,
-    caller: Option<Arc<CallerFields>>,
-    callee: Option<Arc<CalleeFields>>,
-    conversation: Option<Arc<ConversationFields>>,
-    reason: Option<CancelReason>,
-    sent_at: Timestamp,
-    expires_at: Timestamp,
-    now: Timestamp,
-    data: Arc<JsonMap>,
-    device: Arc<DeviceFields>,
-}
+const CALLER: &[(&str, Read)] = &[
+    ("id", |s| text(s.caller_id()?)),
+    ("name", |s| text(s.own_name()?)),
+    ("handle", |s| text(s.own_handle()?)),
+    ("handle_type", |s| {
+        let kind = s.event.caller()?.handle_type;
+        text(
+            kind.filter(|_| !s.redact.caller_handle)
+                .map(HandleType::name)?,
+        )
+    }),
+    ("avatar_url", |s| {
+        let url = filled(s.event.caller()?.avatar_url.as_deref());
+        text(url.filter(|_| !s.redact.caller_avatar_url)?)
+    }),
+];
 
-impl Scope {
-    pub(super) fn new(event: &Event, device: &Device, now: Timestamp, redact: &Redact) -> Self {
-        let data = redact.data(&device.data.0);
-        Self {
-            kind: event.kind(),
-            event_id: event.event_id,
-            call_id: Arc::clone(&event.call_id),
-            call_uuid: event.call_uuid,
-            media: event.media,
-            caller: event
-                .caller()
-                .map(|caller| Arc::new(CallerFields::new(caller, redact))),
-            callee: event
-                .callee
-                .as_ref()
-                .filter(|_| !redact.callee)
-                .map(|callee| Arc::new(CalleeFields::new(callee, redact))),
-            conversation: event
-                .conversation
-                .as_ref()
-                .filter(|_| !redact.conversation)
-                .map(|c| Arc::new(ConversationFields::new(c, redact))),
-            reason: event.reason(),
-            sent_at: event.sent_at,
-            expires_at: event.expires_at,
-            now,
-            data: Arc::new(JsonMap(data)),
-            device: Arc::new(DeviceFields {
-                id: Arc::clone(&device.id),
-                app: Arc::clone(&device.app),
-                platform: device.platform,
-            }),
-        }
-    }
+const CALLEE: &[(&str, Read)] = &[
+    ("id", |s| text(&s.callee()?.id)),
+    ("name", |s| {
+        let name = filled(s.callee()?.name.as_deref());
+        text(name.filter(|_| !s.redact.callee_name)?)
+    }),
+];
 
-    fn ms_left(&self) -> u64 {
-        let left = self.expires_at.since(self.now);
-        u64::try_from(left.as_millis()).unwrap_or(u64::MAX)
-    }
-}
+const CONVERSATION: &[(&str, Read)] = &[
+    ("type", |s| text(s.conversation()?.kind.name())),
+    ("id", |s| text(&s.conversation()?.id)),
+    ("name", |s| {
+        let name = filled(s.conversation()?.name.as_deref());
+        text(name.filter(|_| !s.redact.conversation_name)?)
+    }),
+];
 
-impl Object for Scope {
-    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        self.get_value_by_str(key.as_str()?)
-    }
+const DEVICE: &[(&str, Read)] = &[
+    ("id", |s| text(&s.device.id)),
+    ("platform", |s| text(s.device.platform.name())),
+    ("app", |s| text(&s.device.app)),
+];
 
-    fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
-        Some(match key {
-            "event" => Value::from(self.kind.name()),
-            "event_id" => uuid_value(self.event_id),
-            "call_id" => Value::from(&self.call_id),
-            "call_uuid" => uuid_value(self.call_uuid),
-            "media" => Value::from(self.media.name()),
-            "video" => Value::from(self.media == Media::Video),
-            "caller" => Value::from_dyn_object(Arc::clone(self.caller.as_ref()?)),
-            "caller_name" => Value::from(self.caller.as_ref()?.shown_name()),
-            "caller_handle" => Value::from(self.caller.as_ref()?.shown_handle()),
-            "callee" => Value::from_dyn_object(Arc::clone(self.callee.as_ref()?)),
-            "conversation" => Value::from_dyn_object(Arc::clone(self.conversation.as_ref()?)),
-            "reason" => Value::from(self.reason?.name()),
-            "sent_at" => Value::from(self.sent_at.millis()),
-            "sent_at_rfc3339" => Value::from(self.sent_at.to_string()),
-            "expires_at" => Value::from(self.expires_at.millis()),
-            "expires_at_rfc3339" => Value::from(self.expires_at.to_string()),
-            "ms_left" => Value::from(self.ms_left()),
-            "seconds_left" => Value::from(self.ms_left() / 1000),
-            "data" => Value::from_dyn_object(Arc::clone(&self.data)),
-            "device" => Value::from_dyn_object(Arc::clone(&self.device)),
-            _ => return None,
-        })
-    }
-}
-
-fn uuid_value(uuid: Uuid) -> Value {
-    let mut buffer = Uuid::encode_buffer();
-    Value::from(&*uuid.hyphenated().encode_lower(&mut buffer))
+#[expect(clippy::unnecessary_wraps, reason = "it ends the readers above")]
+const fn text(text: &str) -> Option<Found<'_>> {
+    Some(Found::Text(text))
 }
 
 /// A text that says something.
@@ -149,127 +156,185 @@ fn filled(text: Option<&str>) -> Option<&str> {
     text.filter(|text| !text.trim().is_empty())
 }
 
-fn text_value(text: Option<&str>) -> Option<Value> {
-    text.map(Value::from)
-}
-
-/// An object of a few optional fields.
-macro_rules! fields {
-    ($type:ty, $this:ident, { $($name:literal => $value:expr),+ $(,)? }) => {
-        impl Object for $type {
-            fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-                self.get_value_by_str(key.as_str()?)
-            }
-
-            fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
-                let $this = self;
-                match key {
-                    $($name => $value,)+
-                    _ => None,
-                }
-            }
-
-            fn enumerate(self: &Arc<Self>) -> Enumerator {
-                Enumerator::Str(&[$($name),+])
-            }
-        }
-    };
-}
-
-struct CallerFields {
-    id: Option<String>,
-    name: Option<String>,
-    handle: Option<String>,
-    handle_type: Option<HandleType>,
-    avatar_url: Option<String>,
-}
-
-impl fmt::Debug for CallerFields {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("CallerFields([redacted])")
-    }
-}
-
-impl CallerFields {
-    fn new(caller: &Caller, redact: &Redact) -> Self {
-        let unless =
-            |hidden: bool, text: Option<&str>| filled(text).filter(|_| !hidden).map(str::to_owned);
+impl<'a> Scope<'a> {
+    pub(super) fn new(
+        event: &'a Event,
+        device: &'a Device,
+        now: Timestamp,
+        redact: &'a Redact,
+    ) -> Self {
         Self {
-            id: unless(redact.caller_id, Some(&caller.id)),
-            name: unless(redact.caller_name, caller.name.as_deref()),
-            handle: unless(redact.caller_handle, caller.handle.as_deref()),
-            handle_type: caller.handle_type.filter(|_| !redact.caller_handle),
-            avatar_url: unless(redact.caller_avatar_url, caller.avatar_url.as_deref()),
+            event,
+            device,
+            now,
+            redact,
+            data: redact.data(&device.data.0),
         }
     }
 
-    fn shown_name(&self) -> &str {
-        let name = self.name.as_deref().or(self.handle.as_deref());
-        name.unwrap_or(UNKNOWN)
+    fn ms_left(&self) -> i64 {
+        let left = self.event.expires_at.since(self.now);
+        i64::try_from(left.as_millis()).unwrap_or(i64::MAX)
     }
 
-    fn shown_handle(&self) -> &str {
-        let handle = self.handle.as_deref().or(self.id.as_deref());
-        handle.unwrap_or(UNKNOWN)
+    fn caller_id(&self) -> Option<&str> {
+        let id = filled(Some(&self.event.caller()?.id));
+        id.filter(|_| !self.redact.caller_id)
+    }
+
+    fn own_name(&self) -> Option<&str> {
+        let name = filled(self.event.caller()?.name.as_deref());
+        name.filter(|_| !self.redact.caller_name)
+    }
+
+    fn own_handle(&self) -> Option<&str> {
+        let handle = filled(self.event.caller()?.handle.as_deref());
+        handle.filter(|_| !self.redact.caller_handle)
+    }
+
+    /// What to show as the caller's name, if there is a caller.
+    fn caller_name(&self) -> Option<&str> {
+        let _: &Caller = self.event.caller()?;
+        self.own_name().or(self.own_handle()).or(Some(UNKNOWN))
+    }
+
+    /// What to show as the caller's address, if there is a caller.
+    fn caller_handle(&self) -> Option<&str> {
+        let _: &Caller = self.event.caller()?;
+        self.own_handle().or(self.caller_id()).or(Some(UNKNOWN))
+    }
+
+    fn callee(&self) -> Option<&Callee> {
+        self.event.callee.as_ref().filter(|_| !self.redact.callee)
+    }
+
+    fn conversation(&self) -> Option<&Conversation> {
+        let conversation = self.event.conversation.as_ref();
+        conversation.filter(|_| !self.redact.conversation)
+    }
+
+    /// What the engine of expressions sees under these names. It wants values
+    /// that own what they show.
+    pub(super) fn values(&self, names: &[&'static str]) -> minijinja::Value {
+        let value = |(name, kind): &(&'static str, Name)| {
+            let value = match kind {
+                Name::Value(read) => read(self).map(Found::to_value),
+                Name::Fields(there, fields) => there(self).then(|| {
+                    let read = |(name, read): &(&'static str, Read)| {
+                        (*name, read(self).map(Found::to_value))
+                    };
+                    minijinja::Value::from_object(Values(fields.iter().map(read).collect()))
+                }),
+                Name::Data => Some(Found::Data(&self.data).to_value()),
+            };
+            (*name, value)
+        };
+        let known = NAMES.iter().filter(|(name, _)| names.contains(name));
+        minijinja::Value::from_object(Values(known.map(value).collect()))
     }
 }
 
-fields!(CallerFields, this, {
-    "id" => text_value(this.id.as_deref()),
-    "name" => text_value(this.name.as_deref()),
-    "handle" => text_value(this.handle.as_deref()),
-    "handle_type" => text_value(this.handle_type.map(HandleType::name)),
-    "avatar_url" => text_value(this.avatar_url.as_deref()),
-});
-
-#[derive(Debug)]
-struct CalleeFields(Callee);
-
-impl CalleeFields {
-    fn new(callee: &Callee, redact: &Redact) -> Self {
-        Self(Callee {
-            id: callee.id.clone(),
-            name: callee.name.clone().filter(|_| !redact.callee_name),
-        })
+impl Found<'_> {
+    fn to_value(self) -> minijinja::Value {
+        match self {
+            Self::Bool(bool) => bool.into(),
+            Self::Number(number) => number.into(),
+            Self::Text(text) => text.into(),
+            Self::Uuid(uuid) => {
+                let mut buffer = Uuid::encode_buffer();
+                minijinja::Value::from(&*uuid.hyphenated().encode_lower(&mut buffer))
+            }
+            Self::Time(time) => time.to_string().into(),
+            Self::Json(json) => super::json::to_value(json),
+            Self::Data(data) => minijinja::Value::from_object(JsonMap(Arc::clone(data))),
+        }
     }
 }
 
-fields!(CalleeFields, this, {
-    "id" => text_value(Some(&this.0.id)),
-    "name" => text_value(filled(this.0.name.as_deref())),
-});
+/// Values by name, in order. `Debug` shows nothing of them.
+struct Values(Vec<(&'static str, Option<minijinja::Value>)>);
 
-#[derive(Debug)]
-struct ConversationFields(Conversation);
-
-impl ConversationFields {
-    fn new(conversation: &Conversation, redact: &Redact) -> Self {
-        Self(Conversation {
-            kind: conversation.kind,
-            id: conversation.id.clone(),
-            name: conversation
-                .name
-                .clone()
-                .filter(|_| !redact.conversation_name),
-        })
+impl fmt::Debug for Values {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Values([redacted])")
     }
 }
 
-fields!(ConversationFields, this, {
-    "type" => text_value(Some(this.0.kind.name())),
-    "id" => text_value(Some(&this.0.id)),
-    "name" => text_value(filled(this.0.name.as_deref())),
-});
+impl Object for Values {
+    fn get_value(self: &Arc<Self>, key: &minijinja::Value) -> Option<minijinja::Value> {
+        self.get_value_by_str(key.as_str()?)
+    }
 
-#[derive(Debug)]
-struct DeviceFields {
-    id: Arc<str>,
-    app: Arc<str>,
-    platform: Platform,
+    fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<minijinja::Value> {
+        let found = self.0.iter().find(|(name, _)| *name == key);
+        found.and_then(|(_, value)| value.clone())
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Values(self.0.iter().map(|(name, _)| (*name).into()).collect())
+    }
 }
 
-fields!(DeviceFields, this, {
-    "id" => text_value(Some(&this.id)),
-    "platform" => text_value(Some(this.platform.name())),
-    "app" => text_value(Some(&this.app)),
-});
+/// A reference that needs no engine, as most are: a name, a field, a path in
+/// `data`.
+pub(super) enum Variable {
+    Value(Read),
+    /// The keys from `data` downwards.
+    Data(Vec<String>),
+    /// `data if data`: absent rather than empty.
+    FilledData,
+}
+
+impl Variable {
+    /// Reads an expression; `None` if it is none of these.
+    pub(super) fn new(source: &str) -> Option<Self> {
+        if source == "data if data" {
+            return Some(Self::FilledData);
+        }
+        let mut steps = source.split('.');
+        let name = steps.next()?;
+        let (_, name) = NAMES.iter().find(|(known, _)| *known == name)?;
+        match name {
+            Name::Value(read) => steps.next().is_none().then_some(Self::Value(*read)),
+            Name::Fields(_, fields) => {
+                let field = steps.next().filter(|_| steps.clone().next().is_none())?;
+                let found = fields.iter().find(|(known, _)| *known == field);
+                found.map(|(_, read)| Self::Value(*read))
+            }
+            Name::Data => {
+                let keys: Vec<String> = steps.map(str::to_owned).collect();
+                keys.iter()
+                    .all(|key| is_key(key))
+                    .then_some(Self::Data(keys))
+            }
+        }
+    }
+
+    /// What it stands for here; `None` if that is absent.
+    pub(super) fn find<'a>(&self, scope: &'a Scope<'a>) -> Option<Found<'a>> {
+        match self {
+            Self::Value(read) => read(scope),
+            Self::Data(keys) => match keys.split_first() {
+                None => Some(Found::Data(&scope.data)),
+                Some((first, deeper)) => {
+                    let first = scope.data.get(first);
+                    let found = deeper
+                        .iter()
+                        .try_fold(first?, |json, key| json.get(key.as_str()))?;
+                    Some(Found::Json(found)).filter(|_| !found.is_null())
+                }
+            },
+            Self::FilledData if scope.data.is_empty() => None,
+            Self::FilledData => Some(Found::Data(&scope.data)),
+        }
+    }
+}
+
+/// Whether this can only be a key: no call, index or operator.
+fn is_key(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    bytes
+        .next()
+        .is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
+        && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}

@@ -69,7 +69,7 @@ fn render(profile: &Profile, event: &Value, platform: Platform) -> Result<Payloa
 fn json_of(payload: &Payload) -> Value {
     match payload {
         Payload::Ios(body) => serde_json::from_slice(body).unwrap(),
-        Payload::Android(data) => data.iter().map(|(k, v)| (k.clone(), json!(v))).collect(),
+        Payload::Android(data) => serde_json::from_str(data.as_json()).unwrap(),
     }
 }
 

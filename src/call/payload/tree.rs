@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
-use super::expression::Formula;
+use super::expression::Expression;
 use super::json;
 use crate::call::ids;
 
@@ -25,7 +25,7 @@ pub(super) enum Node {
         text: String,
     },
     /// Evaluated for every payload.
-    Formula(Formula),
+    Expression(Expression),
     /// Keys in order.
     Object(Object),
     /// Items in order.
@@ -67,7 +67,7 @@ pub(super) enum Field {
         /// The path of the object that it stands in, for errors.
         path: String,
         /// What is spliced in.
-        formula: Formula,
+        expression: Expression,
     },
 }
 
@@ -113,7 +113,7 @@ pub(super) fn compile(tree: &Value, rules: &mut Rules<'_>) -> Result<Object, Tre
             Some(source) => Ok(Object {
                 fields: vec![Field::Splice {
                     path: "payload".to_owned(),
-                    formula: formula(source, "payload")?,
+                    expression: expression(source, "payload")?,
                 }],
             }),
             None => Err(error("payload", "must be an object or an expression")),
@@ -143,7 +143,7 @@ fn object(
             };
             fields.push(Field::Splice {
                 path: if path.is_empty() { "payload" } else { path }.to_owned(),
-                formula: formula(source, path)?,
+                expression: expression(source, path)?,
             });
             continue;
         }
@@ -176,7 +176,7 @@ fn object(
 /// A key that must be a UUID has an expression, or is one.
 fn check_uuid(node: &Node, path: &str) -> Result<(), TreeError> {
     match node {
-        Node::Formula(_) => Ok(()),
+        Node::Expression(_) => Ok(()),
         Node::Literal { text, .. } if ids::parse_uuid(text).is_some() => Ok(()),
         Node::Literal { .. } | Node::Object(_) | Node::Array(_) => {
             Err(error(path, "must be a UUID with hyphens"))
@@ -201,7 +201,7 @@ fn node(
         },
         Value::String(text) => {
             if let Some(source) = source(text, path)? {
-                Node::Formula(formula(source, path)?)
+                Node::Expression(expression(source, path)?)
             } else {
                 let mut json = String::new();
                 json::write_string(&mut json, text);
@@ -236,6 +236,6 @@ fn source<'a>(text: &'a str, path: &str) -> Result<Option<&'a str>, TreeError> {
     }
 }
 
-fn formula(source: &str, path: &str) -> Result<Formula, TreeError> {
-    Formula::new(source).map_err(|problem| error(path, problem))
+fn expression(source: &str, path: &str) -> Result<Expression, TreeError> {
+    Expression::new(source).map_err(|problem| error(path, problem))
 }

@@ -1,11 +1,15 @@
 //! Nodes of a tree as JSON, and as the strings of Android's `data`.
 
+use std::borrow::Cow;
+
 use minijinja::Value;
 use minijinja::value::ValueKind;
+use uuid::Uuid;
 
 use super::error::PayloadError;
-use super::expression::Formula;
+use super::expression::{Expression, compute};
 use super::json::{self, JsonMap};
+use super::scope::{Found, Scope};
 use super::tree::{Field, Key, Node, Object};
 use crate::call::ids;
 
@@ -16,6 +20,23 @@ pub(super) fn begin_key(out: &mut String, name: &str) {
     }
     json::write_string(out, name);
     out.push(':');
+}
+
+/// How a value is written: as JSON, or as the text that Android's `data` has
+/// for it, which is JSON too unless it is a string.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    Json,
+    Text,
+}
+
+impl Form {
+    fn string(self, out: &mut String, text: &str) {
+        match self {
+            Self::Json => json::write_string(out, text),
+            Self::Text => out.push_str(text),
+        }
+    }
 }
 
 /// An entry of an object once splices are resolved.
@@ -29,31 +50,23 @@ pub(super) enum Entry<'a> {
 }
 
 impl Entry<'_> {
-    /// Appends it as JSON; false if there is nothing to append.
+    /// Appends it; false if there is nothing to append.
     pub(super) fn write(
         self,
         out: &mut String,
+        form: Form,
         name: &str,
-        scope: &Value,
+        scope: &Scope<'_>,
     ) -> Result<bool, PayloadError> {
         match self {
-            Self::Key(key) => write_key(out, key, scope),
+            Self::Key(key) => write_key(out, form, key, scope),
+            // A splice keeps an object as it is, `null` too; a text has none.
+            Self::Json(serde_json::Value::Null) if form == Form::Text => Ok(false),
             Self::Json(value) => {
-                out.push_str(&value.to_string());
+                write_json(out, form, value);
                 Ok(true)
             }
-            Self::Value(value) => write_result(out, value, name),
-        }
-    }
-
-    /// It as Android's `data` has it, if there is anything.
-    pub(super) fn text(self, name: &str, scope: &Value) -> Result<Option<String>, PayloadError> {
-        match self {
-            Self::Key(key) => key_text(key, scope),
-            Self::Json(serde_json::Value::Null) => Ok(None),
-            Self::Json(serde_json::Value::String(text)) => Ok(Some(text.clone())),
-            Self::Json(value) => Ok(Some(value.to_string())),
-            Self::Value(value) => value_text(value, name),
+            Self::Value(value) => write_value(out, form, value, name),
         }
     }
 }
@@ -63,24 +76,44 @@ impl Entry<'_> {
 /// event's `data` can add to a payload but never change what it says.
 pub(super) fn for_each(
     object: &Object,
-    scope: &Value,
+    scope: &Scope<'_>,
     mut entry: impl FnMut(&str, Entry<'_>) -> Result<(), PayloadError>,
 ) -> Result<(), PayloadError> {
     for field in &object.fields {
         match field {
             Field::Key(key) => entry(&key.name, Entry::Key(key))?,
-            Field::Splice { path, formula } => {
-                let value = eval(formula, path, scope)?;
-                if let Some(JsonMap(map)) = value.downcast_object_ref() {
-                    for (name, value) in &**map {
-                        if !object.writes(name) {
-                            entry(name, Entry::Json(value))?;
-                        }
-                    }
-                } else {
-                    splice(&value, object, path, &mut entry)?;
+            Field::Splice { path, expression } => match expression {
+                Expression::Variable(variable) => {
+                    let map = match variable.find(scope) {
+                        Some(Found::Data(map)) => Some(&**map),
+                        Some(Found::Json(json)) => json.as_object(),
+                        _ => None,
+                    };
+                    let map = map.ok_or_else(|| not_object(path))?;
+                    splice_map(map, object, &mut entry)?;
                 }
-            }
+                Expression::Computed { code, names } => {
+                    let value = compute(code, names, scope).map_err(|p| failed(path, p))?;
+                    match value.downcast_object_ref() {
+                        Some(JsonMap(map)) => splice_map(map, object, &mut entry)?,
+                        None => splice(&value, object, path, &mut entry)?,
+                    }
+                }
+            },
+        }
+    }
+    Ok(())
+}
+
+/// The entries of an object of the event's.
+fn splice_map(
+    map: &serde_json::Map<String, serde_json::Value>,
+    object: &Object,
+    entry: &mut impl FnMut(&str, Entry<'_>) -> Result<(), PayloadError>,
+) -> Result<(), PayloadError> {
+    for (name, value) in map {
+        if !object.writes(name) {
+            entry(name, Entry::Json(value))?;
         }
     }
     Ok(())
@@ -93,15 +126,12 @@ fn splice(
     path: &str,
     entry: &mut impl FnMut(&str, Entry<'_>) -> Result<(), PayloadError>,
 ) -> Result<(), PayloadError> {
-    let not_object = || PayloadError::NotObject {
-        key: path.to_owned(),
-    };
     if value.kind() != ValueKind::Map {
-        return Err(not_object());
+        return Err(not_object(path));
     }
-    for key in value.try_iter().map_err(|_| not_object())? {
-        let name = key.as_str().ok_or_else(not_object)?;
-        let value = value.get_item(&key).map_err(|_| not_object())?;
+    for key in value.try_iter().map_err(|_| not_object(path))? {
+        let name = key.as_str().ok_or_else(|| not_object(path))?;
+        let value = value.get_item(&key).map_err(|_| not_object(path))?;
         if !object.writes(name) {
             entry(name, Entry::Value(&value))?;
         }
@@ -109,78 +139,69 @@ fn splice(
     Ok(())
 }
 
-fn is_absent(value: &Value) -> bool {
-    value.is_undefined() || value.is_none()
+fn not_object(path: &str) -> PayloadError {
+    PayloadError::NotObject {
+        key: path.to_owned(),
+    }
 }
 
-fn eval(formula: &Formula, path: &str, scope: &Value) -> Result<Value, PayloadError> {
-    formula
-        .eval(scope)
-        .map_err(|problem| PayloadError::Expression {
-            key: path.to_owned(),
-            problem,
-        })
-}
-
-fn not_json(path: &str) -> PayloadError {
+fn failed(path: &str, problem: Cow<'static, str>) -> PayloadError {
     PayloadError::Expression {
         key: path.to_owned(),
-        problem: "the result has no JSON form".into(),
+        problem,
     }
 }
 
-fn missing(key: &Key) -> PayloadError {
-    PayloadError::Missing {
-        key: key.path.clone(),
+/// Appends a key's value; false if it is absent and may be.
+fn write_key(
+    out: &mut String,
+    form: Form,
+    key: &Key,
+    scope: &Scope<'_>,
+) -> Result<bool, PayloadError> {
+    let before = out.len();
+    let written = write_node(out, form, &key.node, &key.path, scope)?;
+    if key.required && !written {
+        return Err(PayloadError::Missing {
+            key: key.path.clone(),
+        });
     }
-}
-
-fn check_uuid(key: &Key, text: Option<&str>) -> Result<(), PayloadError> {
-    if key.uuid && text.and_then(ids::parse_uuid).is_none() {
+    // What is no string has no quotes, and a UUID has no escapes.
+    let text = match form {
+        Form::Json => out[before..]
+            .strip_prefix('"')
+            .and_then(|text| text.strip_suffix('"')),
+        Form::Text => Some(&out[before..]),
+    };
+    if key.uuid && written && text.and_then(ids::parse_uuid).is_none() {
         return Err(PayloadError::NotUuid {
             key: key.path.clone(),
         });
     }
-    Ok(())
-}
-
-/// Appends a key's value as JSON; false if it is absent and may be.
-fn write_key(out: &mut String, key: &Key, scope: &Value) -> Result<bool, PayloadError> {
-    let written = if let Node::Formula(formula) = &key.node {
-        let value = eval(formula, &key.path, scope)?;
-        if !is_absent(&value) {
-            check_uuid(key, value.as_str())?;
-        }
-        write_result(out, &value, &key.path)?
-    } else {
-        write_node(out, &key.node, &key.path, scope)?
-    };
-    if key.required && !written {
-        return Err(missing(key));
-    }
     Ok(written)
 }
 
-fn write_result(out: &mut String, value: &Value, path: &str) -> Result<bool, PayloadError> {
-    if is_absent(value) {
-        return Ok(false);
-    }
-    json::write_value(out, value).map_err(|_| not_json(path))?;
-    Ok(true)
-}
-
-/// Appends a node as JSON; false if there is nothing to append.
+/// Appends a node; false if there is nothing to append.
 pub(super) fn write_node(
     out: &mut String,
+    form: Form,
     node: &Node,
     path: &str,
-    scope: &Value,
+    scope: &Scope<'_>,
 ) -> Result<bool, PayloadError> {
     match node {
-        Node::Literal { json, .. } => out.push_str(json),
-        Node::Formula(formula) => {
-            let value = eval(formula, path, scope)?;
-            return write_result(out, &value, path);
+        Node::Literal { json, text } => out.push_str(match form {
+            Form::Json => json,
+            Form::Text => text,
+        }),
+        Node::Expression(Expression::Variable(variable)) => {
+            let found = variable.find(scope);
+            found.inspect(|found| write_found(out, form, *found));
+            return Ok(found.is_some());
+        }
+        Node::Expression(Expression::Computed { code, names }) => {
+            let value = compute(code, names, scope).map_err(|p| failed(path, p))?;
+            return write_value(out, form, &value, path);
         }
         Node::Object(object) => write_object(out, object, scope)?,
         Node::Array(items) => {
@@ -190,7 +211,7 @@ pub(super) fn write_node(
                 if !out.ends_with('[') {
                     out.push(',');
                 }
-                if !write_node(out, item, path, scope)? {
+                if !write_node(out, Form::Json, item, path, scope)? {
                     out.truncate(before);
                 }
             }
@@ -200,12 +221,12 @@ pub(super) fn write_node(
     Ok(true)
 }
 
-fn write_object(out: &mut String, object: &Object, scope: &Value) -> Result<(), PayloadError> {
+fn write_object(out: &mut String, object: &Object, scope: &Scope<'_>) -> Result<(), PayloadError> {
     out.push('{');
     for_each(object, scope, |name, entry| {
         let before = out.len();
         begin_key(out, name);
-        if !entry.write(out, name, scope)? {
+        if !entry.write(out, Form::Json, name, scope)? {
             out.truncate(before);
         }
         Ok(())
@@ -214,35 +235,42 @@ fn write_object(out: &mut String, object: &Object, scope: &Value) -> Result<(), 
     Ok(())
 }
 
-/// A key's value as Android's `data` has it, if there is one.
-fn key_text(key: &Key, scope: &Value) -> Result<Option<String>, PayloadError> {
-    let text = match &key.node {
-        Node::Literal { text, .. } => Some(text.clone()),
-        Node::Formula(formula) => value_text(&eval(formula, &key.path, scope)?, &key.path)?,
-        Node::Object(_) | Node::Array(_) => {
-            let mut json = String::new();
-            write_node(&mut json, &key.node, &key.path, scope)?;
-            Some(json)
+fn write_found(out: &mut String, form: Form, found: Found<'_>) {
+    match found {
+        Found::Bool(bool) => json::push(out, bool),
+        Found::Number(number) => json::push(out, number),
+        Found::Text(text) => form.string(out, text),
+        Found::Uuid(uuid) => {
+            let mut buffer = Uuid::encode_buffer();
+            form.string(out, uuid.hyphenated().encode_lower(&mut buffer));
         }
-    };
-    match text {
-        None if key.required => Err(missing(key)),
-        None => Ok(None),
-        Some(text) => {
-            check_uuid(key, Some(&text))?;
-            Ok(Some(text))
-        }
+        Found::Time(time) => form.string(out, &time.to_string()),
+        Found::Json(json) => write_json(out, form, json),
+        Found::Data(data) => json::write_object(out, data),
     }
 }
 
-fn value_text(value: &Value, path: &str) -> Result<Option<String>, PayloadError> {
-    if is_absent(value) {
-        return Ok(None);
+fn write_json(out: &mut String, form: Form, json: &serde_json::Value) {
+    match json.as_str() {
+        Some(text) => form.string(out, text),
+        None => json::push(out, json),
     }
-    if let Some(text) = value.as_str() {
-        return Ok(Some(text.to_owned()));
+}
+
+/// Appends what an expression gave; false if that is nothing.
+fn write_value(
+    out: &mut String,
+    form: Form,
+    value: &Value,
+    path: &str,
+) -> Result<bool, PayloadError> {
+    if value.is_undefined() || value.is_none() {
+        return Ok(false);
     }
-    let mut json = String::new();
-    json::write_value(&mut json, value).map_err(|_| not_json(path))?;
-    Ok(Some(json))
+    match value.as_str() {
+        Some(text) => form.string(out, text),
+        None => json::write_value(out, value)
+            .map_err(|_| failed(path, "the result has no JSON form".into()))?,
+    }
+    Ok(true)
 }

@@ -151,12 +151,11 @@ fn cure(error: &ProbeError, fcm: bool) -> &'static str {
 
 /// Has FCM check a message to nobody.
 async fn ask(client: &fcm::Client, limit: Duration) -> Answer {
-    let data = vec![("event".to_owned(), "check".to_owned())];
     let attempt = Attempt {
         id: Uuid::new_v4(),
         kind: PushKind::Call,
         token: &Secret::from(NOBODY),
-        payload: &Payload::Android(data),
+        payload: &Payload::Android([("event", "check")].into()),
         deadline: wall_clock(),
         time_left: limit,
         gate: &Gate::default(),

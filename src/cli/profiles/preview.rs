@@ -181,9 +181,7 @@ impl Preview<'_> {
         };
         match &sent.payload {
             Payload::Ios(body) => serde_json::from_slice(body).ok(),
-            Payload::Android(data) => {
-                Some(data.iter().map(|(k, v)| (k.clone(), json!(v))).collect())
-            }
+            Payload::Android(data) => serde_json::from_str(data.as_json()).ok(),
         }
     }
 

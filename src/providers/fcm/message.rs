@@ -15,10 +15,10 @@ use bytes::Bytes;
 use http::header::{self, ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 use serde::Serialize;
-use serde::ser::{SerializeMap, Serializer};
+use serde::ser::Serializer;
 
 use super::settings::Settings;
-use crate::call::payload::Payload;
+use crate::call::payload::{AndroidData, Payload};
 use crate::call::push::Attempt;
 use crate::providers::endpoint::Endpoint;
 
@@ -34,7 +34,7 @@ pub(super) enum Target<'a> {
 /// What one message says.
 pub(super) struct Draft<'a> {
     pub(super) target: Target<'a>,
-    pub(super) data: &'a [(String, String)],
+    pub(super) data: &'a AndroidData,
     /// How long the message is worth delivering.
     pub(super) time_left: Duration,
     /// Have it checked by FCM, and not delivered.
@@ -47,7 +47,7 @@ impl Draft<'_> {
         let request = Request {
             message: Message {
                 target: &self.target,
-                data: Data(self.data),
+                data: self.data,
                 android: Android {
                     priority: Priority::High,
                     ttl: Seconds(self.time_left.as_secs()),
@@ -149,7 +149,7 @@ struct Request<'a> {
 struct Message<'a> {
     #[serde(flatten)]
     target: &'a Target<'a>,
-    data: Data<'a>,
+    data: &'a AndroidData,
     android: Android,
 }
 
@@ -175,30 +175,14 @@ impl Serialize for Seconds {
     }
 }
 
-struct Data<'a>(&'a [(String, String)]);
-
-impl Serialize for Data<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (key, value) in self.0 {
-            map.serialize_entry(key, value)?;
-        }
-        map.end()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn encode(data: &[(&str, &str)], millis: u64, validate_only: bool) -> String {
-        let data: Vec<_> = data
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect();
+    fn encode<const N: usize>(data: [(&str, &str); N], millis: u64, validate_only: bool) -> String {
         let body = Draft {
             target: Target::Token("t0k:en"),
-            data: &data,
+            data: &data.into(),
             time_left: Duration::from_millis(millis),
             validate_only,
         }
@@ -210,7 +194,7 @@ mod tests {
     fn a_message_is_data_only_high_and_not_collapsible_byte_for_byte() {
         assert_eq!(
             encode(
-                &[("event", "ring"), ("caller_name", "Zoë \"Z\"")],
+                [("event", "ring"), ("caller_name", "Zoë \"Z\"")],
                 25_000,
                 false
             ),
@@ -223,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_notification_in_the_data_stays_a_text_in_the_data() {
-        let body = encode(&[("notification", r#"{"title":"x"}"#)], 1000, false);
+        let body = encode([("notification", r#"{"title":"x"}"#)], 1000, false);
         let json: serde_json::Value = serde_json::from_str(&body).unwrap();
         let keys =
             |v: &serde_json::Value| v.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
@@ -242,7 +226,7 @@ mod tests {
             (1000, "1s"),
             (45_999, "45s"),
         ] {
-            let body = encode(&[], millis, false);
+            let body = encode([], millis, false);
             assert!(
                 body.contains(&format!(r#""ttl":"{ttl}""#)),
                 "{millis}: {body}"
@@ -252,6 +236,6 @@ mod tests {
 
     #[test]
     fn validate_only_stands_beside_the_message() {
-        assert!(encode(&[], 1000, true).ends_with(r#"}},"validate_only":true}"#));
+        assert!(encode([], 1000, true).ends_with(r#"}},"validate_only":true}"#));
     }
 }

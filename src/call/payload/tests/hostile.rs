@@ -1,6 +1,8 @@
 //! Whatever an event says, a payload keeps its structure, its types and its
 //! limits, or there is an error that names the key.
 
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 use serde_json::Map;
 
@@ -134,13 +136,10 @@ fn an_error_shortens_a_key_that_is_the_events() {
 
 #[test]
 fn debug_shows_neither_payload_nor_event() {
-    let event = decode(&ring());
-    let device = device(&event, Platform::Ios);
-    let scope = scope::Scope::new(&event, device, NOW, &redact::Redact::default());
-    let payload = render(&built_in("plain"), &ring(), Platform::Ios).unwrap();
+    let payload = |platform| render(&built_in("plain"), &ring(), platform).unwrap();
     for text in [
-        format!("{scope:?}"),
-        format!("{payload:?}"),
+        format!("{:?}", payload(Platform::Ios)),
+        format!("{:?}", payload(Platform::Android)),
         format!("{:?}", built_in("plain")),
     ] {
         for secret in ["Alice", "alice@", "70ce", "m-1"] {
@@ -258,10 +257,12 @@ fn holds(name: &str, event: &Event, platform: Platform) -> Result<(), TestCaseEr
             prop_assert_eq!(again.as_bytes(), &body[..], "a key stands twice");
         }
         Payload::Android(data) => {
-            for (index, (key, _)) in data.iter().enumerate() {
-                prop_assert!(!reserved::is_reserved(key));
-                prop_assert!(data[..index].iter().all(|(other, _)| other != key));
+            let parsed: Map<String, Value> = serde_json::from_str(data.as_json()).unwrap();
+            for (key, value) in &parsed {
+                prop_assert!(!reserved::is_reserved(key) && value.is_string());
             }
+            let again = Value::Object(parsed).to_string();
+            prop_assert_eq!(&*again, data.as_json(), "a key stands twice");
         }
     }
     let parsed = json_of(&payload);
@@ -278,6 +279,40 @@ fn holds(name: &str, event: &Event, platform: Platform) -> Result<(), TestCaseEr
     Ok(())
 }
 
+/// Every name and field, the keys that `any_event` has in `data`, and one that
+/// it has not: alone in a profile, and in an expression of the same meaning.
+static REFERENCES: LazyLock<Vec<(String, Arc<Profile>, Arc<Profile>)>> = LazyLock::new(|| {
+    let mut paths: Vec<String> = Vec::new();
+    for (name, kind) in scope::NAMES {
+        match kind {
+            scope::Name::Value(_) => paths.push((*name).to_owned()),
+            scope::Name::Fields(_, fields) => {
+                paths.extend(fields.iter().map(|(field, _)| format!("{name}.{field}")));
+            }
+            scope::Name::Data => {}
+        }
+    }
+    let data = [
+        "",
+        ".meeting_id",
+        ".meeting_id.x",
+        ".ios",
+        ".ios.x",
+        ".call_opponents",
+        ".none.x",
+    ];
+    paths.extend(data.map(|path| format!("data{path}")));
+    let profiles = paths.into_iter().map(|path| {
+        let computed = one_key(&json!(format!("{{{{ {path} if true }}}}")));
+        (
+            path.clone(),
+            one_key(&json!(format!("{{{{ {path} }}}}"))),
+            computed,
+        )
+    });
+    profiles.collect()
+});
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 192, failure_persistence: None, ..Default::default() })]
 
@@ -289,6 +324,26 @@ proptest! {
         for name in Profiles::built_in().unwrap().names() {
             for platform in PLATFORMS {
                 holds(name, &event, platform)?;
+            }
+        }
+    }
+
+    /// A reference is read without the engine of expressions; in brackets with
+    /// something that changes nothing it goes through it.
+    #[test]
+    fn a_reference_alone_says_what_the_engine_says(event in any_event()) {
+        let Ok(event) = Event::decode(event.to_string().as_bytes(), LIMITS) else {
+            return Ok(());
+        };
+        for (path, alone, computed) in &*REFERENCES {
+            for platform in PLATFORMS {
+                let device = device(&event, platform);
+                let render = |profile: &Profile| profile.render(&event, device, NOW);
+                prop_assert_eq!(
+                    render(alone).map(|payload| json_of(&payload)),
+                    render(computed).map(|payload| json_of(&payload)),
+                    "{}", path
+                );
             }
         }
     }

@@ -47,7 +47,7 @@ fn client_with(settings: &Settings, oauth: &OAuth, metrics: &Metrics) -> Client 
 
 /// A push to a token with so much time left.
 async fn push(client: &Client, token: &str, time_left: Duration) -> Answer {
-    let payload = Payload::Android(vec![("event".into(), "ring".into())]);
+    let payload = Payload::Android([("event", "ring")].into());
     client
         .send(Attempt {
             id: Uuid::nil(),
@@ -120,7 +120,7 @@ async fn a_checked_push_asks_for_no_delivery() {
         id: Uuid::nil(),
         kind: PushKind::Call,
         token: &Secret::from("t"),
-        payload: &Payload::Android(vec![]),
+        payload: &Payload::Android([].into()),
         deadline: Timestamp::from_millis(0),
         time_left: AMPLE,
         gate: &Gate::default(),
