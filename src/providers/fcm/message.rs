@@ -9,13 +9,12 @@
 //! - `analytics_label` would count calls in Google's analytics.
 //! - `collapse_key` would let a ring replace another and be throttled.
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
-use serde::Serialize;
-use serde::ser::Serializer;
 
 use super::settings::Settings;
 use crate::call::payload::{AndroidData, Payload};
@@ -24,8 +23,7 @@ use crate::providers::endpoint::Endpoint;
 
 /// Whom a message goes to. One kind today; Google's newer clients are about to
 /// be addressed by installation id (`fid`), which would be a second.
-#[derive(Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy)]
 pub(super) enum Target<'a> {
     /// A registration token.
     Token(&'a str),
@@ -42,34 +40,34 @@ pub(super) struct Draft<'a> {
 }
 
 impl Draft<'_> {
-    /// The body of the request.
+    /// The body of the request, in one go: the data is JSON already.
+    ///
+    /// `HIGH`, for what is `NORMAL` waits while the phone dozes; `ttl` in whole
+    /// seconds, of which 0 means now or never (Firebase "Set and manage Android
+    /// message priority", "Set the lifespan of a message").
     pub(super) fn encode(&self) -> Vec<u8> {
-        let request = Request {
-            message: Message {
-                target: &self.target,
-                data: self.data,
-                android: Android {
-                    priority: Priority::High,
-                    ttl: Seconds(self.time_left.as_secs()),
-                },
-            },
-            validate_only: self.validate_only,
-        };
-        let texts = self.data.iter();
-        let size = texts.fold(FRAME, |size, (key, value)| {
-            size + key.len() + value.len() + PUNCTUATION
-        });
-        let mut body = Vec::with_capacity(size);
+        let Target::Token(token) = self.target;
+        let data = self.data.as_json();
+        let mut body = Vec::with_capacity(FRAME + token.len() + data.len());
+        body.extend_from_slice(br#"{"message":{"token":"#);
         // Texts and numbers into memory: neither can fail.
-        let _ = serde_json::to_writer(&mut body, &request);
+        let _ = serde_json::to_writer(&mut body, token);
+        body.extend_from_slice(br#","data":"#);
+        body.extend_from_slice(data.as_bytes());
+        let ttl = self.time_left.as_secs();
+        let _ = write!(body, r#","android":{{"priority":"HIGH","ttl":"{ttl}s"}}}}"#);
+        let end = if self.validate_only {
+            r#","validate_only":true}"#
+        } else {
+            "}"
+        };
+        body.extend_from_slice(end.as_bytes());
         body
     }
 }
 
-/// Room for all but the data; a token has some 160 bytes.
-const FRAME: usize = 320;
-/// Room for an entry's quotes, colon and comma and a few characters to escape.
-const PUNCTUATION: usize = 16;
+/// Room for all but the token and the data.
+const FRAME: usize = 128;
 
 /// Who we are.
 const USER_AGENT: &str = concat!("ringpush/", env!("CARGO_PKG_VERSION"));
@@ -136,43 +134,6 @@ pub fn exact_request(
     let body = draft.encode();
     let head = requests.build(body.len(), None);
     Some(head.map(|()| Bytes::from(body)))
-}
-
-#[derive(Serialize)]
-struct Request<'a> {
-    message: Message<'a>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    validate_only: bool,
-}
-
-#[derive(Serialize)]
-struct Message<'a> {
-    #[serde(flatten)]
-    target: &'a Target<'a>,
-    data: &'a AndroidData,
-    android: Android,
-}
-
-#[derive(Serialize)]
-struct Android {
-    priority: Priority,
-    ttl: Seconds,
-}
-
-/// `NORMAL` waits while the phone dozes: no call would ring.
-#[derive(Serialize)]
-#[serde(rename_all = "UPPERCASE")]
-enum Priority {
-    High,
-}
-
-/// A JSON duration in whole seconds. 0 means now or never.
-struct Seconds(u64);
-
-impl Serialize for Seconds {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{}s", self.0))
-    }
 }
 
 #[cfg(test)]
