@@ -55,9 +55,7 @@ fn allowed(module: &str) -> Option<BTreeSet<&'static str>> {
         "amqp" => core().chain(["engine"]).collect(),
         "providers" => ADAPTERS.into_iter().chain(SHARED).collect(),
         "providers::apns" | "providers::fcm" | "providers::probe" => core().chain(SHARED).collect(),
-        "providers::http2" => core()
-            .chain(["providers::endpoint", "providers::retry"])
-            .collect(),
+        "providers::http2" => core().chain(SHARED).collect(),
         "providers::endpoint" | "providers::retry" | "providers::tls" => LEAVES.into(),
         "engine" => core().collect(),
         // It judges the clients: what it shared with them would cancel out.
