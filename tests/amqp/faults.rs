@@ -197,8 +197,7 @@ async fn while_the_broker_is_away_no_report_is_given_up() {
     assert_eq!(rig.metrics.reports_lost.get(), 0);
     rig.worker.close().await;
     for message in messages {
-        let settled = timeout(PATIENCE, message).await.expect("in time");
-        assert!(!settled.expect("ran"), "not to be acknowledged");
+        assert!(!ended(message).await, "not to be acknowledged");
     }
 }
 
@@ -225,14 +224,19 @@ async fn a_small_prefetch_outlives_a_restart_of_the_broker() {
     blocking(|| broker.start()).await;
     rig.becomes(true).await;
     for message in messages {
-        let settled = timeout(PATIENCE, message).await.expect("in time");
-        assert!(settled.expect("ran"));
+        assert!(ended(message).await);
     }
     assert_eq!(rig.metrics.reports_lost.get(), 0);
     let eye = Eye::open(&broker.url).await;
     eye.holds(&rig.name("tokens"), 4).await;
     rig.worker.close().await;
     blocking(|| broker.remove()).await;
+}
+
+/// Whether a message may be acknowledged in the end.
+async fn ended(message: tokio::task::JoinHandle<bool>) -> bool {
+    let settled = timeout(PATIENCE, message).await.expect("in time");
+    settled.expect("ran")
 }
 
 /// A broker that is there and takes nothing.
@@ -259,23 +263,17 @@ async fn when_half_a_prefetch_waits_for_a_blocked_broker_the_oldest_reports_are_
     sleep(Duration::from_secs(4)).await;
     assert_eq!(lost(), 0, "two may wait");
     let third = tokio::spawn(rig.settles([push_report("c3")]));
-    for (message, expected) in [(first, 1), (second, 3)] {
-        let settled = timeout(PATIENCE, message).await.expect("in time");
-        assert!(settled.expect("ran"), "goes without its reports");
-        assert_eq!(lost(), expected);
-        drop(tokio::spawn(rig.settles([push_report("c4")])));
-    }
+    assert!(ended(first).await, "it goes without its reports");
+    assert_eq!(lost(), 1);
+    let fourth = tokio::spawn(rig.settles([push_report("c4")]));
+    assert!(ended(second).await);
+    assert_eq!(lost(), 3);
     assert!(!third.is_finished(), "only the oldest go");
     blocking(|| {
         broker.ctl(&["set_vm_memory_high_watermark", "0.6"]);
     })
     .await;
-    assert!(
-        timeout(PATIENCE, third)
-            .await
-            .expect("in time")
-            .expect("ran")
-    );
+    assert!(ended(third).await && ended(fourth).await);
     let eye = Eye::open(&broker.url).await;
     eye.holds(&rig.name("tokens"), 1).await;
     assert_eq!(lost(), 3, "the token event was kept");

@@ -2,16 +2,18 @@
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use lapin::BasicProperties;
 use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, QueueBindOptions, QueueDeclareOptions,
+    QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use ringpush::amqp::producer::Producer;
 use ringpush::amqp::reader::{OutcomeReader, Wanted};
 use ringpush::call::outcome::TraceContext;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::rig::{Eye, PATIENCE, Rig, cancel, header, push_report, ring, settings, token_report};
 use crate::support::broker::Broker;
@@ -267,6 +269,60 @@ async fn a_late_starter_reads_the_cancels_it_missed_before_its_first_ring() {
     assert!(text.contains("caught up with read=251"), "{text}");
     late.worker.close().await;
     first.end().await;
+}
+
+/// What the log says of how many cancels were read until the end of the stream.
+fn caught_up(text: &str) -> Vec<&str> {
+    let lines = text.lines().filter(|line| line.contains("caught up with"));
+    lines
+        .filter_map(|line| line.split("read=").nth(1))
+        .collect()
+}
+
+#[tokio::test]
+async fn cancels_are_read_on_after_a_reconnect_and_back_in_a_stream_made_anew() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::DEBUG)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let rig = Rig::connected(&Broker::shared().url).await;
+    let eye = Eye::open(&Broker::shared().url).await;
+    let send = async |count| {
+        for _ in 0..count {
+            let properties = BasicProperties::default();
+            eye.publish(&rig.name("calls"), "cancel", &cancel(), properties)
+                .await;
+        }
+        sleep(Duration::from_secs(1)).await;
+    };
+    // Without a queue that it consumes the session begins anew.
+    let reconnect = async |deleted: &[&str]| {
+        let mut state = rig.worker.state();
+        state.mark_unchanged();
+        for queue in deleted {
+            let queue = rig.name(queue).as_str().into();
+            let delete = eye
+                .channel
+                .queue_delete(queue, QueueDeleteOptions::default());
+            delete.await.expect("deleted");
+        }
+        state.changed().await.expect("noticed");
+        rig.becomes(true).await;
+    };
+    send(20).await;
+    reconnect(&["ios"]).await;
+    send(5).await;
+    reconnect(&["ios"]).await;
+    assert_eq!(caught_up(&log.text()), ["0", "0", "0"]);
+    assert!(!log.text().contains("is another one"));
+    reconnect(&["cancels", "ios"]).await;
+    assert!(log.text().contains("is another one"), "{}", log.text());
+    assert_eq!(caught_up(&log.text()).len(), 4);
+    rig.end().await;
 }
 
 #[tokio::test]
