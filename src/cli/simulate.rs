@@ -37,9 +37,10 @@ pub struct Args {
     /// Where the CA, the keys and a configuration are written.
     #[arg(long, default_value = "ringpush-sim")]
     dir: PathBuf,
-    /// Faults to play, TOML or JSON.
+    /// Faults to play, TOML or JSON; of several files the first one's rules come
+    /// first.
     #[arg(long, value_name = "FILE")]
-    script: Option<PathBuf>,
+    script: Vec<PathBuf>,
     /// One JSON object per line instead of text.
     #[arg(long)]
     json: bool,
@@ -57,7 +58,10 @@ pub struct Args {
 /// The script cannot be read, a port is taken, a file cannot be written, or
 /// standard output is closed.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let script = args.script.as_deref().map(Script::from_file).transpose()?;
+    let mut script = Script::default();
+    for file in &args.script {
+        script.rules.extend(Script::from_file(file)?.rules);
+    }
     let ports = Ports {
         apns_production: args.apns_port,
         apns_sandbox: args.apns_sandbox_port,
@@ -71,7 +75,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         ports,
         // What arrives is shown as it comes; nobody asks for it later.
         keep: Keep::Counts,
-        script: script.unwrap_or_default(),
+        script,
         ..Options::default()
     };
     let simulator = Simulator::start(options).await?;

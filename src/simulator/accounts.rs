@@ -5,20 +5,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use chrono::{DateTime, Utc};
-use ring::signature::RsaPublicKeyComponents;
+use chrono::{DateTime, TimeDelta, Utc};
+use http::HeaderValue;
 use tokio::time::Instant;
 
-use super::Simulator;
-
-/// One of Apple's two push environments.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Environment {
-    /// The app store's.
-    Production,
-    /// Builds run from Xcode.
-    Sandbox,
-}
+use super::kind::Environment;
 
 /// What a service knows of one device token. A token that was never
 /// registered is taken as valid everywhere.
@@ -47,7 +38,8 @@ pub(super) struct AuthKey {
 
 /// A service account's public key and what it may do.
 pub(super) struct ServiceAccount {
-    pub(super) key: RsaPublicKeyComponents<Vec<u8>>,
+    /// As `RSAPublicKey`, RFC 8017.
+    pub(super) key: Vec<u8>,
     pub(super) key_id: String,
     pub(super) projects: HashSet<String>,
 }
@@ -64,17 +56,15 @@ pub(super) struct Grant {
 /// See the module.
 #[derive(Default)]
 pub(super) struct Accounts {
-    /// What time it is there.
-    pub(super) clock: super::clock::Clock,
     state: RwLock<State>,
-    devices: RwLock<HashMap<String, Device>>,
-    grants: RwLock<HashMap<String, Grant>>,
     generation: AtomicU64,
-    /// Seconds that `APNs`' clock is ahead of this machine's.
-    clock_ahead: AtomicI64,
+    /// Milliseconds that the services' clocks are ahead of this machine's.
+    ahead: AtomicI64,
+    /// Seconds that `APNs`' is ahead of those.
+    apns_ahead: AtomicI64,
 }
 
-/// The parts that requests only read.
+/// Who and what there is.
 #[derive(Default)]
 pub(super) struct State {
     /// Bundle ids by team.
@@ -85,6 +75,10 @@ pub(super) struct State {
     pub(super) projects: HashSet<String>,
     /// By e-mail address.
     pub(super) service_accounts: HashMap<String, ServiceAccount>,
+    /// By token.
+    pub(super) devices: HashMap<String, Device>,
+    /// By access token.
+    pub(super) grants: HashMap<String, Grant>,
 }
 
 impl Accounts {
@@ -98,62 +92,49 @@ impl Accounts {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What Apple's clock shows when this machine's shows `now`.
-    pub(super) fn apns_clock(&self, now: i64) -> i64 {
-        now + self.clock_ahead.load(Ordering::Acquire)
-    }
-
     /// Rises with each change.
     pub(super) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    pub(super) fn register(&self, token: &str, device: Device) {
-        let mut devices = self.devices.write().unwrap_or_else(PoisonError::into_inner);
-        devices.insert(token.to_owned(), device);
+    /// What time it is there.
+    pub(super) fn now(&self) -> DateTime<Utc> {
+        let ahead = TimeDelta::try_milliseconds(self.ahead.load(Ordering::Acquire));
+        let now = Utc::now();
+        now.checked_add_signed(ahead.unwrap_or_default())
+            .unwrap_or(now)
     }
 
-    pub(super) fn forget(&self, token: &str) {
-        self.devices
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(token);
+    /// The header `date` (RFC 9110, 6.6.1).
+    pub(super) fn date(&self) -> Option<HeaderValue> {
+        HeaderValue::from_str(&httpdate::fmt_http_date(self.now().into())).ok()
+    }
+
+    /// What Apple's clock shows, in seconds since 1970.
+    pub(super) fn apns_now(&self) -> i64 {
+        self.now().timestamp() + self.apns_ahead.load(Ordering::Acquire)
+    }
+
+    /// Sets all clocks ahead of this machine's, or behind it.
+    pub(super) fn set_clock(&self, ahead: TimeDelta) {
+        self.ahead
+            .store(ahead.num_milliseconds(), Ordering::Release);
+    }
+
+    /// Sets `APNs`' clock so many seconds ahead of the others.
+    pub(super) fn set_apns_clock(&self, seconds: i64) {
+        self.apns_ahead.store(seconds, Ordering::Release);
+        drop(self.write());
     }
 
     pub(super) fn device(&self, token: &str) -> Device {
-        let devices = self.devices.read().unwrap_or_else(PoisonError::into_inner);
-        devices.get(token).cloned().unwrap_or_default()
+        self.read().devices.get(token).cloned().unwrap_or_default()
     }
 
     pub(super) fn grant(&self, token: String, grant: Grant) {
         let now = Instant::now();
-        let mut grants = self.grants.write().unwrap_or_else(PoisonError::into_inner);
-        grants.retain(|_, grant| grant.expires > now);
-        grants.insert(token, grant);
-    }
-
-    pub(super) fn granted(&self, token: &str) -> Option<Grant> {
-        self.grants
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(token)
-            .cloned()
-    }
-
-    pub(super) fn revoke_grants(&self) {
-        self.grants
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
-    }
-}
-
-impl Simulator {
-    /// Sets `APNs`' clock so many seconds ahead of this machine's (behind, if
-    /// negative): to the sender, its own clock is wrong by that.
-    pub fn set_apns_clock_ahead(&self, seconds: i64) {
-        let accounts = &self.world.accounts;
-        accounts.clock_ahead.store(seconds, Ordering::Release);
-        accounts.generation.fetch_add(1, Ordering::AcqRel);
+        let mut state = self.write();
+        state.grants.retain(|_, grant| grant.expires > now);
+        state.grants.insert(token, grant);
     }
 }

@@ -5,11 +5,11 @@ use http::request::Parts;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::World;
-use super::accounts::Environment;
 use super::apns_auth::Auth;
 use super::apns_rules::{self, APNS_ID, Rejection};
-use super::exchange::{Judged, Reply, Scripted};
+use super::exchange::{Judged, Reply};
+use super::kind::Environment;
+use super::world::World;
 
 /// Judges by Apple's rules: path and method, headers and payload, sender,
 /// topic, device.
@@ -21,11 +21,7 @@ pub(super) fn judge(
     body: &Bytes,
 ) -> Judged {
     let token = apns_rules::device_token(head);
-    let (claims, sender) = auth.judge(
-        &head.headers,
-        &world.accounts,
-        world.accounts.clock.now().timestamp(),
-    );
+    let (claims, sender) = auth.judge(&head.headers, &world.accounts);
     let authenticated = sender.is_ok();
     let mut sound = false;
     let verdict = token.and_then(|token| {
@@ -40,7 +36,11 @@ pub(super) fn judge(
         .map_or_else(|| Uuid::new_v4().to_string().to_uppercase(), str::to_owned);
     let mut judged = match verdict {
         Ok(()) => Judged::new(Reply::new(200, Bytes::new()), None),
-        Err(rejection) => Judged::new(refusal(rejection), Some(rejection.reason)),
+        Err(Rejection {
+            status,
+            reason,
+            timestamp,
+        }) => Judged::new(error(status, Some(reason), timestamp), Some(reason)),
     };
     if sound {
         // A dead device is no fault of the request.
@@ -57,30 +57,22 @@ pub(super) fn judge(
     judged
 }
 
-/// The answer a script asks for, in Apple's form.
-pub(super) fn scripted(judged: &Judged, environment: Environment, asked: &Scripted<'_>) -> Reply {
-    let body = match (asked.body, asked.reason) {
-        (Some(body), _) => body.to_owned(),
-        (None, Some(reason)) => match asked.timestamp {
-            Some(at) => json!({ "reason": reason, "timestamp": at }).to_string(),
-            None => json!({ "reason": reason }).to_string(),
-        },
-        (None, None) => String::new(),
+/// A refusal in Apple's form: the word, and with 410 a time in milliseconds.
+pub(super) fn error(
+    status: u16,
+    reason: Option<&str>,
+    timestamp: Option<impl serde::Serialize>,
+) -> Reply {
+    let body = match (reason, timestamp) {
+        (Some(reason), Some(at)) => json!({ "reason": reason, "timestamp": at }).to_string(),
+        (Some(reason), None) => json!({ "reason": reason }).to_string(),
+        (None, _) => String::new(),
     };
-    let id = judged.answer.id.clone().unwrap_or_default();
-    with_ids(Reply::new(asked.status, body), &id, environment).retry_after(asked.retry_after)
-}
-
-fn refusal(rejection: Rejection) -> Reply {
-    let body = match rejection.timestamp {
-        Some(at) => json!({ "reason": rejection.reason, "timestamp": at }),
-        None => json!({ "reason": rejection.reason }),
-    };
-    Reply::new(rejection.status, body.to_string())
+    Reply::new(status, body)
 }
 
 /// Every answer names the push; the sandbox adds an id for Apple's console.
-fn with_ids(reply: Reply, id: &str, environment: Environment) -> Reply {
+pub(super) fn with_ids(reply: Reply, id: &str, environment: Environment) -> Reply {
     let reply = reply.header(APNS_ID, id);
     match environment {
         Environment::Production => reply,

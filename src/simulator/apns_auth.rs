@@ -7,10 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use ring::signature::ECDSA_P256_SHA256_FIXED;
 use tokio::time::Instant;
 
-use super::accounts::{Accounts, Environment};
+use super::accounts::Accounts;
 use super::jwt::{Jwt, Padding};
+use super::kind::Environment;
 use super::record::Claims;
 
 /// A provider token is good for an hour after it was issued.
@@ -91,13 +93,12 @@ impl Auth {
         &self,
         headers: &HeaderMap,
         accounts: &Accounts,
-        now: i64,
     ) -> (Option<Claims>, Result<Sender, Refusal>) {
         let Some(value) = headers.get(AUTHORIZATION) else {
             let sender = self.certificate.clone().map(Sender::Topics).ok_or(MISSING);
             return (None, sender);
         };
-        let now = accounts.apns_clock(now);
+        let now = accounts.apns_now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let generation = accounts.generation();
         let known = state
@@ -157,7 +158,7 @@ impl Auth {
             .get(kid)
             .filter(|key| key.team == team)
             .ok_or(INVALID)?;
-        if !jwt.verified_by_point(&key.point) || issued - now > MAX_AHEAD {
+        if !jwt.is_signed(&ECDSA_P256_SHA256_FIXED, &key.point) || issued - now > MAX_AHEAD {
             return Err(INVALID);
         }
         if key.environment.is_some_and(|only| only != self.environment) {

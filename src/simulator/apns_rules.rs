@@ -6,8 +6,9 @@ use http::request::Parts;
 use http::{HeaderMap, Method};
 use uuid::Uuid;
 
-use super::accounts::{Accounts, Device, Environment};
+use super::accounts::{Accounts, Device};
 use super::apns_auth::Sender;
+use super::kind::Environment;
 
 /// The header with the push's id.
 pub(super) const APNS_ID: &str = "apns-id";

@@ -11,7 +11,7 @@ use rcgen::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::Error;
+use super::kind::Error;
 
 /// The topics of a universal push certificate, in the form Apple's carry.
 const TOPICS: [u64; 7] = [1, 2, 840, 113_635, 100, 6, 3];

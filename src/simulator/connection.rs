@@ -15,16 +15,15 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::accounts::Environment;
 use super::apns_auth::Auth;
 use super::certificates::topics_of;
 use super::control::{Control, Mode};
 use super::exchange::{Judged, Reply};
-use super::play::{self, Act, Place};
-use super::script::Body;
-use super::server::Server;
+use super::kind::Environment;
+use super::play::{Endpoint, Place, Plan};
+use super::script::{Body, Effect};
 use super::wire::Wire;
-use super::{ServerKind, apns, fcm};
+use super::{apns, fcm};
 
 /// How long a handshake may take.
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -52,21 +51,16 @@ pub(super) struct Stops {
 /// What the requests of one connection share.
 struct Connection {
     id: u64,
-    server: Arc<Server>,
+    endpoint: Endpoint,
     control: Arc<Control>,
     auth: Option<(Environment, Auth)>,
     warm: AtomicBool,
 }
 
 /// Serves a connection to its end.
-pub(super) async fn serve(
-    stream: TlsStream<TcpStream>,
-    server: Arc<Server>,
-    id: u64,
-    stops: Stops,
-) {
-    let auth = auth_of(&stream, &server);
-    let options = &server.world().options;
+pub(super) async fn serve(stream: TlsStream<TcpStream>, endpoint: Endpoint, id: u64, stops: Stops) {
+    let auth = auth_of(&stream, &endpoint);
+    let options = &endpoint.world.options;
     let warm = auth.as_ref().is_none_or(|(_, auth)| auth.has_certificate());
     let full = if auth.is_some() {
         options.max_streams
@@ -86,7 +80,7 @@ pub(super) async fn serve(
     let warm = AtomicBool::new(warm);
     let connection = Arc::new(Connection {
         id,
-        server,
+        endpoint,
         control,
         auth,
         warm,
@@ -94,15 +88,11 @@ pub(super) async fn serve(
     drive(http2, &connection, &stops).await;
 }
 
-fn auth_of(stream: &TlsStream<TcpStream>, server: &Server) -> Option<(Environment, Auth)> {
-    let environment = match server.kind() {
-        ServerKind::ApnsProduction => Environment::Production,
-        ServerKind::ApnsSandbox => Environment::Sandbox,
-        ServerKind::Fcm | ServerKind::Oauth => return None,
-    };
+fn auth_of(stream: &TlsStream<TcpStream>, endpoint: &Endpoint) -> Option<(Environment, Auth)> {
+    let environment = endpoint.kind.environment()?;
     let chain = stream.get_ref().1.peer_certificates();
     let topics = chain.and_then(<[_]>::first).map(|leaf| topics_of(leaf));
-    let window = server.world().options.provider_token_window;
+    let window = endpoint.world.options.provider_token_window;
     Some((environment, Auth::new(environment, topics, window)))
 }
 
@@ -152,43 +142,38 @@ async fn request_on(
     let Some(body) = whole(body).await else {
         return;
     };
-    let world = connection.server.world();
     let mut judged = connection.judge(&head, &body);
-    let plan = play::decide(world, connection.server.kind(), &mut judged);
+    let plan = connection.endpoint.decide(&mut judged);
     let stream = respond.stream_id().as_u32();
     let control = &connection.control;
-    if let Act::GoAway {
+    if let Effect::GoAway {
         processed: false,
         reason,
-        ..
-    } = &plan.act
+    } = &plan.effect
     {
-        control.go_away(
-            Some(stream.saturating_sub(2)),
-            &connection.debug_data(reason),
-        );
+        let last = Some(stream.saturating_sub(2));
+        control.go_away(last, &connection.debug_data(reason));
     } else if !control.claim(stream) {
         return until_reset(&mut respond).await;
     }
     connection.warm_up(&judged);
     let place = Place {
-        server: connection.server.kind(),
         connection: connection.id,
         stream,
     };
-    play::record(world, &place, head, body, judged);
+    connection.endpoint.record(&place, head, body, judged);
     if let Some(delay) = plan.delay {
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
             () = until_reset(&mut respond) => return,
         }
     }
-    connection.act(plan.act, plan.body, stream, respond).await;
+    connection.act(plan, stream, respond).await;
 }
 
 impl Connection {
     fn judge(&self, head: &Parts, body: &Bytes) -> Judged {
-        let world = self.server.world();
+        let world = &self.endpoint.world;
         match &self.auth {
             Some((environment, auth)) => apns::judge(world, *environment, auth, head, body),
             None => fcm::judge(world, head, body),
@@ -207,56 +192,32 @@ impl Connection {
     fn warm_up(&self, judged: &Judged) {
         if judged.authenticated && !self.warm.swap(true, Ordering::AcqRel) {
             self.control
-                .announce(self.server.world().options.max_streams);
+                .announce(self.endpoint.world.options.max_streams);
         }
     }
 
-    async fn act(&self, act: Act, body: Body, stream: u32, mut respond: SendResponse<Bytes>) {
-        let reply = match act {
-            Act::Reply(reply) => reply,
-            Act::Hang => return until_reset(&mut respond).await,
-            Act::Reset(code) => return respond.send_reset(Reason::from(code)),
-            Act::TcpReset => {
-                self.control.set_mode(Mode::Killed);
-                return until_reset(&mut respond).await;
+    async fn act(&self, plan: Plan, stream: u32, mut respond: SendResponse<Bytes>) {
+        if let Effect::Reset(code) = plan.effect {
+            return respond.send_reset(Reason::from(code));
+        }
+        if let Effect::MaxStreams(limit) = plan.effect {
+            self.control.announce(limit);
+        }
+        if let Effect::GoAway { processed, reason } = &plan.effect {
+            if *processed {
+                let debug = self.debug_data(reason);
+                self.control.go_away(Some(stream), &debug);
+            } else if self.control.covers(stream) {
+                // Processed nothing and says so, if a later stream forbids the
+                // GOAWAY to say it.
+                return respond.send_reset(Reason::REFUSED_STREAM);
             }
-            Act::BlackHole => {
-                self.control.set_mode(Mode::BlackHole);
-                return until_reset(&mut respond).await;
-            }
-            Act::Outage(time) => {
-                self.server.interrupt(time, true);
-                return until_reset(&mut respond).await;
-            }
-            Act::GoAway {
-                processed: false, ..
-            } => {
-                // Processed nothing and says so, if a later stream forbids
-                // the GOAWAY to say it.
-                if self.control.covers(stream) {
-                    return respond.send_reset(Reason::REFUSED_STREAM);
-                }
-                return until_reset(&mut respond).await;
-            }
-            Act::GoAway {
-                processed: true,
-                reason,
-                reply,
-            } => {
-                self.control
-                    .go_away(Some(stream), &self.debug_data(&reason));
-                reply
-            }
-            Act::MaxStreams(limit, reply) => {
-                self.control.announce(limit);
-                reply
-            }
-            Act::Refuse(time, reply) => {
-                self.server.interrupt(time, false);
-                reply
-            }
-        };
-        answer(reply, body, respond).await;
+        }
+        if self.endpoint.strike(&plan.effect, &self.control) {
+            answer(plan.reply, plan.body, respond).await;
+        } else {
+            until_reset(&mut respond).await;
+        }
     }
 }
 

@@ -46,10 +46,7 @@ impl Reply {
             Some(RetryAfter::Seconds(seconds)) => HeaderValue::from(seconds),
             Some(RetryAfter::Date { date_in }) => {
                 let date = SystemTime::now() + Duration::from_secs(date_in);
-                match HeaderValue::from_str(&httpdate::fmt_http_date(date)) {
-                    Ok(value) => value,
-                    Err(_) => return self,
-                }
+                return self.header("retry-after", &httpdate::fmt_http_date(date));
             }
             None => return self,
         };
@@ -100,13 +97,4 @@ impl Judged {
             authenticated: false,
         }
     }
-}
-
-/// An answer that a script asks for.
-pub(super) struct Scripted<'a> {
-    pub(super) status: u16,
-    pub(super) reason: Option<&'a str>,
-    pub(super) timestamp: Option<u64>,
-    pub(super) retry_after: Option<RetryAfter>,
-    pub(super) body: Option<&'a str>,
 }

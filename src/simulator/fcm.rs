@@ -7,11 +7,11 @@ use http::{HeaderMap, Method};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::World;
 use super::accounts::Grant;
-use super::exchange::{Judged, Reply, Scripted};
-use super::fcm_errors::{self, Refusal};
+use super::exchange::{Judged, Reply};
+use super::fcm_errors::Refusal;
 use super::fcm_rules::{self, Message};
+use super::world::World;
 
 /// Judges by Google's rules: path, bearer, shape, project, device.
 pub(super) fn judge(world: &World, head: &Parts, body: &Bytes) -> Judged {
@@ -100,7 +100,7 @@ fn bearer(world: &World, headers: &HeaderMap) -> Result<Grant, Refusal> {
         .and_then(|text| text.split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
         .map(|(_, token)| token);
-    let grant = token.and_then(|token| world.accounts.granted(token));
+    let grant = token.and_then(|token| world.accounts.read().grants.get(token).cloned());
     match grant {
         None => Err(Refusal::new(401, text).info("ACCESS_TOKEN_TYPE_UNSUPPORTED")),
         Some(grant) if grant.expires <= Instant::now() => {
@@ -147,20 +147,4 @@ fn device(world: &World, project: &str, message: &Message) -> Result<(), Refusal
         return Err(Refusal::new(404, text).code("UNREGISTERED"));
     }
     Ok(())
-}
-
-/// The answer a script asks for, in Google's form.
-pub(super) fn scripted(judged: &Judged, asked: &Scripted<'_>) -> Reply {
-    let reply = match asked.body {
-        Some(body) => Reply::new(asked.status, body.to_owned()),
-        None if asked.status < 300 => Reply {
-            status: asked.status,
-            ..judged.reply.clone()
-        },
-        None => Reply::json(
-            asked.status,
-            &fcm_errors::scripted(asked.status, asked.reason),
-        ),
-    };
-    reply.retry_after(asked.retry_after)
 }

@@ -115,8 +115,8 @@ fn info(reason: &str) -> Value {
     })
 }
 
-/// The error body that a script asks for by status and reason.
-pub(super) fn scripted(status: u16, reason: Option<&str>) -> Value {
+/// The refusal that a script asks for by status and reason.
+pub(super) fn scripted(status: u16, reason: Option<&str>) -> Reply {
     let detail = reason.map(|reason| {
         if FCM_CODES.contains(&reason) {
             json!({ "@type": FCM_ERROR, "errorCode": reason })
@@ -131,7 +131,7 @@ pub(super) fn scripted(status: u16, reason: Option<&str>) -> Value {
         503 => "The service is currently unavailable.",
         _ => "The request was refused.",
     };
-    body(status, message, detail.into_iter().collect())
+    Reply::json(status, &body(status, message, detail.into_iter().collect()))
 }
 
 fn body(status: u16, message: &str, details: Vec<Value>) -> Value {

@@ -5,7 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::Simulator;
+use super::handle::Simulator;
 
 /// What [`Simulator::write_files`] wrote.
 #[derive(Debug, Clone)]

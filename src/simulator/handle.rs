@@ -3,15 +3,18 @@
 use std::fmt;
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::future::join_all;
 
-use super::accounts::{AuthKey, Device, Environment};
+use super::accounts::{AuthKey, Device};
 use super::certificates::{self, Certificates};
+use super::kind::{Environment, Error, ServerKind};
+use super::options::Options;
 use super::record::Journal;
-use super::rsa_key::RsaKey;
+use super::rsa_key;
 use super::script::Script;
 use super::server::{Server, Stop};
-use super::{Error, Options, ServerKind, World};
+use super::world::World;
 
 /// Four servers and what a client needs to use them. Dropped, it resets every
 /// connection.
@@ -20,46 +23,39 @@ pub struct Simulator {
     pub(super) certificates: Certificates,
     pub(super) auth_key: String,
     pub(super) service_account: String,
-    pub(super) apns_production: Arc<Server>,
-    pub(super) apns_sandbox: Arc<Server>,
-    pub(super) fcm: Arc<Server>,
-    pub(super) oauth: Arc<Server>,
+    /// In the order of [`ServerKind`].
+    pub(super) servers: [Arc<Server>; 4],
 }
 
 impl Simulator {
     /// One of the servers, to stop and start it.
     #[must_use]
     pub fn server(&self, kind: ServerKind) -> &Arc<Server> {
-        match kind {
-            ServerKind::ApnsProduction => &self.apns_production,
-            ServerKind::ApnsSandbox => &self.apns_sandbox,
-            ServerKind::Fcm => &self.fcm,
-            ServerKind::Oauth => &self.oauth,
-        }
+        &self.servers[kind as usize]
     }
 
     /// Base URL of `APNs` production.
     #[must_use]
     pub fn apns_production_url(&self) -> String {
-        self.apns_production.url()
+        self.server(ServerKind::ApnsProduction).url()
     }
 
     /// Base URL of the `APNs` sandbox.
     #[must_use]
     pub fn apns_sandbox_url(&self) -> String {
-        self.apns_sandbox.url()
+        self.server(ServerKind::ApnsSandbox).url()
     }
 
     /// Base URL of FCM.
     #[must_use]
     pub fn fcm_url(&self) -> String {
-        self.fcm.url()
+        self.server(ServerKind::Fcm).url()
     }
 
     /// The `token_uri` of service accounts.
     #[must_use]
     pub fn token_url(&self) -> String {
-        self.oauth.url() + "/token"
+        self.server(ServerKind::Oauth).url() + "/token"
     }
 
     /// The authority that signed the servers' certificates, PEM.
@@ -89,10 +85,8 @@ impl Simulator {
     /// The same as PKCS#12, and its password.
     #[must_use]
     pub fn client_p12(&self) -> (&[u8], &str) {
-        (
-            &self.certificates.client_p12,
-            &self.certificates.p12_password,
-        )
+        let made = &self.certificates;
+        (&made.client_p12, &made.p12_password)
     }
 
     /// How it was set up.
@@ -117,36 +111,41 @@ impl Simulator {
         Ok(())
     }
 
+    /// Sets all services' clocks ahead of this machine's, or behind it. Times
+    /// in signatures are then judged by those, and `date` says so.
+    pub fn set_clock(&self, ahead: TimeDelta) {
+        self.world.accounts.set_clock(ahead);
+    }
+
+    /// Sets `APNs`' clock so many seconds ahead of this machine's (behind, if
+    /// negative): to the sender, its own clock is wrong by that.
+    pub fn set_apns_clock_ahead(&self, seconds: i64) {
+        self.world.accounts.set_apns_clock(seconds);
+    }
+
     /// Tells the services about a device token.
     pub fn register(&self, token: &str, device: Device) {
-        self.world.accounts.register(token, device);
+        let mut state = self.world.accounts.write();
+        state.devices.insert(token.to_owned(), device);
     }
 
     /// The app behind this token was removed at `since`.
     pub fn unregister(&self, token: &str, since: DateTime<Utc>) {
-        let device = self.world.accounts.device(token);
-        self.register(
-            token,
-            Device {
-                unregistered_since: Some(since),
-                ..device
-            },
-        );
+        let mut state = self.world.accounts.write();
+        let device = state.devices.entry(token.to_owned()).or_default();
+        device.unregistered_since = Some(since);
     }
 
     /// The token is as good as any again.
     pub fn forget(&self, token: &str) {
-        self.world.accounts.forget(token);
+        self.world.accounts.write().devices.remove(token);
     }
 
     /// Gives a team one more app.
     pub fn add_bundle_id(&self, team: &str, bundle_id: &str) {
         let mut state = self.world.accounts.write();
-        state
-            .teams
-            .entry(team.to_owned())
-            .or_default()
-            .insert(bundle_id.to_owned());
+        let apps = state.teams.entry(team.to_owned()).or_default();
+        apps.insert(bundle_id.to_owned());
     }
 
     /// Makes a key for a team (of one environment, or of both) and gives its
@@ -163,14 +162,13 @@ impl Simulator {
         let (pem, point) = certificates::auth_key()?;
         let mut state = self.world.accounts.write();
         state.teams.entry(team.to_owned()).or_default();
-        state.keys.insert(
-            key_id.to_owned(),
-            AuthKey {
-                team: team.to_owned(),
-                point,
-                environment,
-            },
-        );
+        let team = team.to_owned();
+        let key = AuthKey {
+            team,
+            point,
+            environment,
+        };
+        state.keys.insert(key_id.to_owned(), key);
         Ok(pem)
     }
 
@@ -181,11 +179,8 @@ impl Simulator {
 
     /// Adds an FCM project that no account may use yet.
     pub fn add_project(&self, project_id: &str) {
-        self.world
-            .accounts
-            .write()
-            .projects
-            .insert(project_id.to_owned());
+        let mut state = self.world.accounts.write();
+        state.projects.insert(project_id.to_owned());
     }
 
     /// Makes a service account with a key of its own that may send for a
@@ -198,10 +193,10 @@ impl Simulator {
         email: &str,
         project_id: &str,
     ) -> Result<String, Error> {
-        let key = RsaKey::generate().await?;
+        let (key, url) = (rsa_key::generate().await?, self.token_url());
         Ok(self
             .world
-            .add_service_account(email, project_id, &key, &self.token_url()))
+            .add_service_account(email, project_id, &key, &url))
     }
 
     /// Deletes a service account: `invalid_grant` from now on.
@@ -211,28 +206,18 @@ impl Simulator {
 
     /// Makes every access token issued so far invalid.
     pub fn revoke_access_tokens(&self) {
-        self.world.accounts.revoke_grants();
+        self.world.accounts.write().grants.clear();
     }
 
     /// Ends every server.
     pub async fn stop(&self, how: Stop) {
-        tokio::join!(
-            self.apns_production.end(how),
-            self.apns_sandbox.end(how),
-            self.fcm.end(how),
-            self.oauth.end(how)
-        );
+        join_all(self.servers.iter().map(|server| server.end(how))).await;
     }
 }
 
 impl Drop for Simulator {
     fn drop(&mut self) {
-        for server in [
-            &self.apns_production,
-            &self.apns_sandbox,
-            &self.fcm,
-            &self.oauth,
-        ] {
+        for server in &self.servers {
             server.abandon();
         }
     }

@@ -6,8 +6,7 @@ use base64::{
     alphabet::URL_SAFE,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose},
 };
-use ring::signature::RsaPublicKeyComponents;
-use ring::signature::{ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
+use ring::signature::{UnparsedPublicKey, VerificationAlgorithm};
 use serde_json::Value;
 
 /// Google's endpoint also takes base64url with padding, which `gcp_auth` sends.
@@ -69,21 +68,11 @@ impl<'a> Jwt<'a> {
         self.claims.get(name)?.as_i64()
     }
 
-    /// ES256 with an uncompressed P-256 point.
-    pub(super) fn verified_by_point(&self, point: &[u8]) -> bool {
-        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point)
+    /// Whether it is signed by this public key.
+    pub(super) fn is_signed(&self, by: &'static dyn VerificationAlgorithm, key: &[u8]) -> bool {
+        UnparsedPublicKey::new(by, key)
             .verify(self.signed.as_bytes(), &self.signature)
             .is_ok()
-    }
-
-    /// RS256.
-    pub(super) fn verified_by_rsa(&self, key: &RsaPublicKeyComponents<Vec<u8>>) -> bool {
-        key.verify(
-            &RSA_PKCS1_2048_8192_SHA256,
-            self.signed.as_bytes(),
-            &self.signature,
-        )
-        .is_ok()
     }
 }
 

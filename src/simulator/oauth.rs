@@ -6,15 +6,16 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use http::Method;
 use http::request::Parts;
+use ring::signature::RSA_PKCS1_2048_8192_SHA256;
 use serde_json::json;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::World;
 use super::accounts::Grant;
-use super::exchange::{Judged, Reply, Scripted};
+use super::exchange::{Judged, Reply};
 use super::jwt::{Jwt, Padding};
 use super::record::Claims;
+use super::world::World;
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 /// Either scope lets an account send messages.
@@ -50,10 +51,10 @@ pub(super) fn judge(world: &World, head: &Parts, body: &Bytes) -> Judged {
     let mut claims = None;
     match grant(world, &form, &mut claims) {
         Err((error, description)) => {
-            let body = json!({ "error": error, "error_description": description });
+            let reply = refusal(400, error, &description);
             Judged {
                 claims,
-                ..Judged::new(Reply::json(400, &body), Some(error))
+                ..Judged::new(reply, Some(error))
             }
         }
         Ok(grant) => {
@@ -112,7 +113,8 @@ fn grant(
     let known_key = jwt
         .header_text("kid")
         .is_none_or(|kid| kid == account.key_id);
-    let signed = jwt.header_text("alg") == Some("RS256") && jwt.verified_by_rsa(&account.key);
+    let signed = jwt.header_text("alg") == Some("RS256")
+        && jwt.is_signed(&RSA_PKCS1_2048_8192_SHA256, &account.key);
     if !known_key || !signed {
         return Err(invalid("Invalid JWT Signature."));
     }
@@ -132,7 +134,7 @@ fn grant(
 }
 
 fn check_claims(world: &World, jwt: &Jwt<'_>) -> Result<(), Refusal> {
-    let now = world.accounts.clock.now().timestamp();
+    let now = world.accounts.now().timestamp();
     let times = jwt.claim_seconds("iat").zip(jwt.claim_seconds("exp"));
     let in_time = times.is_some_and(|(issued, expires)| {
         issued <= now + SKEW
@@ -146,7 +148,10 @@ fn check_claims(world: &World, jwt: &Jwt<'_>) -> Result<(), Refusal> {
         return Err(("invalid_grant", text.to_owned()));
     }
     let audience = jwt.claim_text("aud").unwrap_or_default();
-    let ours = world.token_urls().iter().any(|url| url == audience);
+    let ours = world
+        .token_urls
+        .get()
+        .is_some_and(|urls| urls.iter().any(|url| url == audience));
     if ours || AUDIENCES.contains(&audience) {
         return Ok(());
     }
@@ -158,45 +163,20 @@ fn check_claims(world: &World, jwt: &Jwt<'_>) -> Result<(), Refusal> {
 
 /// `application/x-www-form-urlencoded`.
 fn form(body: &[u8]) -> HashMap<String, String> {
-    let text = String::from_utf8_lossy(body);
-    let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
-    pairs
-        .map(|(name, value)| (decode(name), decode(value)))
-        .collect()
+    form_urlencoded::parse(body).into_owned().collect()
 }
 
-fn decode(text: &str) -> String {
-    let mut bytes = text.bytes();
-    let mut decoded = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        let hex = |b: Option<u8>| b.and_then(|b| char::from(b).to_digit(16));
-        decoded.push(match byte {
-            b'+' => b' ',
-            b'%' => match (hex(bytes.next()), hex(bytes.next())) {
-                (Some(high), Some(low)) => u8::try_from(high * 16 + low).unwrap_or(b'?'),
-                (Some(_) | None, _) => b'?',
-            },
-            other => other,
-        });
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
-}
-
-/// The answer a script asks for, in OAuth's form.
-pub(super) fn scripted(judged: &Judged, asked: &Scripted<'_>) -> Reply {
-    let reply = match (asked.body, asked.reason) {
-        (Some(body), _) => Reply::new(asked.status, body.to_owned()),
-        (None, _) if asked.status < 300 => Reply {
-            status: asked.status,
-            ..judged.reply.clone()
-        },
-        (None, Some(word)) => {
-            let body = json!({ "error": word, "error_description": "Asked for by a script." });
-            Reply::json(asked.status, &body)
-        }
-        (None, None) => Reply::new(asked.status, Bytes::new()),
+/// An error in OAuth's form, as a script asks for it.
+pub(super) fn error(status: u16, word: Option<&str>) -> Reply {
+    let Some(word) = word else {
+        return Reply::new(status, Bytes::new());
     };
-    reply.retry_after(asked.retry_after)
+    refusal(status, word, "Asked for by a script.")
+}
+
+fn refusal(status: u16, error: &str, description: &str) -> Reply {
+    let body = json!({ "error": error, "error_description": description });
+    Reply::json(status, &body)
 }
 
 #[cfg(test)]
@@ -209,6 +189,6 @@ mod tests {
         let form = form(b"grant_type=urn%3Aietf%3aparams&assertion=a.b%2Dc&x=1+2&broken=%4");
         assert_eq!(form["grant_type"], "urn:ietf:params");
         assert_eq!(form["assertion"], "a.b-c");
-        assert_eq!((form["x"].as_str(), form["broken"].as_str()), ("1 2", "?"));
+        assert_eq!((form["x"].as_str(), form["broken"].as_str()), ("1 2", "%4"));
     }
 }

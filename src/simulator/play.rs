@@ -1,5 +1,6 @@
 //! From a judgement and the script to what is really done.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,178 +8,149 @@ use chrono::Utc;
 use http::header::{AUTHORIZATION, DATE};
 use http::request::Parts;
 
-use super::accounts::Environment;
-use super::exchange::{Judged, Reply, Scripted};
+use super::control::{Control, Mode};
+use super::exchange::{Judged, Reply};
+use super::kind::ServerKind;
 use super::record::{Answer, Record};
 use super::script::{Body, Effect, Step};
-use super::{ServerKind, World, apns, fcm, oauth};
+use super::world::World;
+use super::{apns, fcm_errors, oauth};
+
+/// What a connection knows of its server.
+pub(super) struct Endpoint {
+    pub(super) kind: ServerKind,
+    pub(super) world: Arc<World>,
+    /// Refuses new connections for so long, and with `true` resets those there
+    /// are.
+    pub(super) interrupt: Box<dyn Fn(Duration, bool) + Send + Sync>,
+}
 
 /// What to do with a request.
 pub(super) struct Plan {
     pub(super) delay: Option<Duration>,
+    pub(super) effect: Effect,
+    /// Unless the effect is that there is none.
+    pub(super) reply: Reply,
     pub(super) body: Body,
-    pub(super) act: Act,
-}
-
-/// See [`Effect`].
-pub(super) enum Act {
-    Reply(Reply),
-    Hang,
-    Reset(u32),
-    TcpReset,
-    GoAway {
-        processed: bool,
-        reason: String,
-        reply: Reply,
-    },
-    BlackHole,
-    MaxStreams(u32, Reply),
-    Refuse(Duration, Reply),
-    Outage(Duration),
 }
 
 /// Where a request came in.
 pub(super) struct Place {
-    pub(super) server: ServerKind,
     pub(super) connection: u64,
     pub(super) stream: u32,
 }
 
-/// [`Plan`] of a request, its answer dated by the service's clock.
-pub(super) fn decide(world: &World, server: ServerKind, judged: &mut Judged) -> Plan {
-    let mut plan = scripted(world, server, judged);
-    match &mut plan.act {
-        Act::Reply(reply)
-        | Act::GoAway { reply, .. }
-        | Act::MaxStreams(_, reply)
-        | Act::Refuse(_, reply) => {
-            let date = world.accounts.clock.date();
-            reply.headers.extend(date.map(|date| (DATE, date)));
+impl Endpoint {
+    /// Asks the script, for a request that is right by the rules, and says what
+    /// is done and how it goes on record. The answer is dated by the service's
+    /// clock.
+    pub(super) fn decide(&self, judged: &mut Judged) -> Plan {
+        let token = judged.token.as_deref();
+        let step = judged
+            .sound
+            .then(|| self.world.player.request(self.kind, token));
+        let step = step.flatten().unwrap_or_else(|| Step::new(Effect::Honest));
+        let Step {
+            effect,
+            delay,
+            body,
+            ..
+        } = step;
+        let mut reply = self.reply(&effect, judged);
+        reply
+            .headers
+            .extend(self.world.accounts.date().map(|date| (DATE, date)));
+        let unfinished = (body == Body::Never).then_some("headers_then_hang");
+        if let Some(fault) = effect.fault().or(unfinished) {
+            judged.answer = Answer {
+                fault: Some(fault),
+                id: judged.answer.id.take(),
+                ..Answer::default()
+            };
         }
-        Act::Hang | Act::Reset(_) | Act::TcpReset | Act::BlackHole | Act::Outage(_) => {}
-    }
-    plan
-}
-
-/// Asks the script, for a request that is right by the rules, and says what is
-/// done and how it goes on record.
-fn scripted(world: &World, server: ServerKind, judged: &mut Judged) -> Plan {
-    let step = if judged.sound {
-        world.player.request(server, judged.token.as_deref())
-    } else {
-        None
-    };
-    let Some(Step {
-        effect,
-        delay,
-        body,
-        ..
-    }) = step
-    else {
-        return Plan {
-            delay: None,
-            body: Body::Whole,
-            act: Act::Reply(judged.reply.clone()),
-        };
-    };
-    let fault = match &effect {
-        Effect::Hang => Some("hang"),
-        Effect::Reset(_) => Some("reset"),
-        Effect::TcpReset => Some("tcp_reset"),
-        Effect::GoAway {
-            processed: false, ..
-        } => Some("goaway"),
-        Effect::BlackHole => Some("black_hole"),
-        Effect::Outage(_) => Some("outage"),
-        Effect::Honest
-        | Effect::Answer { .. }
-        | Effect::GoAway {
-            processed: true, ..
+        Plan {
+            delay,
+            effect,
+            reply,
+            body,
         }
-        | Effect::MaxStreams(_)
-        | Effect::Stall
-        | Effect::Refuse(_) => (body == Body::Never).then_some("headers_then_hang"),
-    };
-    let act = act(server, effect, judged);
-    if let Some(fault) = fault {
-        let id = judged.answer.id.take();
-        judged.answer = Answer {
-            fault: Some(fault),
-            id,
-            ..Answer::default()
-        };
     }
-    Plan { delay, body, act }
-}
 
-fn act(server: ServerKind, effect: Effect, judged: &mut Judged) -> Act {
-    let reply = judged.reply.clone();
-    match effect {
-        Effect::Honest | Effect::Stall => Act::Reply(reply),
-        Effect::Answer {
+    /// The answer by the server's own rules, or the one that the script wants,
+    /// in the provider's form.
+    fn reply(&self, effect: &Effect, judged: &mut Judged) -> Reply {
+        let Effect::Answer {
             status,
             reason,
             timestamp,
             retry_after,
             body,
-        } => {
-            let asked = Scripted {
+        } = effect
+        else {
+            return judged.reply.clone();
+        };
+        let (status, word) = (*status, reason.as_deref());
+        let apple = self.kind.environment();
+        let reply = match (body, apple) {
+            (Some(body), _) => Reply::new(status, body.clone()),
+            (None, Some(_)) => apns::error(status, word, *timestamp),
+            (None, None) if status < 300 => Reply {
                 status,
-                reason: reason.as_deref(),
-                timestamp,
-                retry_after,
-                body: body.as_deref(),
-            };
-            let reply = match server {
-                ServerKind::ApnsProduction => {
-                    apns::scripted(judged, Environment::Production, &asked)
-                }
-                ServerKind::ApnsSandbox => apns::scripted(judged, Environment::Sandbox, &asked),
-                ServerKind::Fcm => fcm::scripted(judged, &asked),
-                ServerKind::Oauth => oauth::scripted(judged, &asked),
-            };
-            judged.answer.status = Some(status);
-            judged.answer.delivered = status == 200 && server != ServerKind::Oauth;
-            judged.answer.reason = reason;
-            Act::Reply(reply)
-        }
-        Effect::Hang => Act::Hang,
-        Effect::Reset(code) => Act::Reset(code),
-        Effect::TcpReset => Act::TcpReset,
-        Effect::GoAway { processed, reason } => Act::GoAway {
-            processed,
-            reason,
-            reply,
-        },
-        Effect::BlackHole => Act::BlackHole,
-        Effect::MaxStreams(limit) => Act::MaxStreams(limit, reply),
-        Effect::Refuse(time) => Act::Refuse(time, reply),
-        Effect::Outage(time) => Act::Outage(time),
+                ..judged.reply.clone()
+            },
+            (None, None) if self.kind == ServerKind::Oauth => oauth::error(status, word),
+            (None, None) => fcm_errors::scripted(status, word),
+        };
+        let id = judged.answer.id.clone().unwrap_or_default();
+        judged.answer.status = Some(status);
+        judged.answer.delivered = status == 200 && self.kind != ServerKind::Oauth;
+        judged.answer.reason.clone_from(reason);
+        let reply = match apple {
+            Some(environment) => apns::with_ids(reply, &id, environment),
+            None => reply,
+        };
+        reply.retry_after(*retry_after)
     }
-}
 
-/// Puts a judged request on record.
-pub(super) fn record(world: &World, place: &Place, head: Parts, body: Bytes, judged: Judged) {
-    let mut headers = head.headers;
-    headers.remove(AUTHORIZATION);
-    world.journal.push(Record {
-        at: Utc::now(),
-        server: place.server,
-        connection: place.connection,
-        stream: place.stream,
-        method: head.method,
-        path: head.uri.path().to_owned(),
-        headers,
-        claims: judged.claims,
+    /// What an effect does to the connection and the server; whether the
+    /// request is answered all the same.
+    pub(super) fn strike(&self, effect: &Effect, control: &Control) -> bool {
+        match effect {
+            Effect::Refuse(time) => (self.interrupt)(*time, false),
+            Effect::Outage(time) => (self.interrupt)(*time, true),
+            Effect::TcpReset => control.set_mode(Mode::Killed),
+            Effect::BlackHole => control.set_mode(Mode::BlackHole),
+            Effect::Honest
+            | Effect::Answer { .. }
+            | Effect::Hang
+            | Effect::Reset(_)
+            | Effect::GoAway { .. }
+            | Effect::MaxStreams(_)
+            | Effect::Stall => {}
+        }
+        effect.fault().is_none()
+    }
+
+    /// Puts a judged request on record.
+    pub(super) fn record(&self, place: &Place, head: Parts, body: Bytes, judged: Judged) {
+        let mut headers = head.headers;
+        headers.remove(AUTHORIZATION);
         // The assertion in a token request is a credential.
-        body: if place.server == ServerKind::Oauth {
-            Bytes::new()
-        } else {
-            body
-        },
-        token: judged.token,
-        push_id: judged.push_id,
-        violations: judged.violations,
-        answer: judged.answer,
-    });
+        let secret = self.kind == ServerKind::Oauth;
+        self.world.journal.push(Record {
+            at: Utc::now(),
+            server: self.kind,
+            connection: place.connection,
+            stream: place.stream,
+            method: head.method,
+            path: head.uri.path().to_owned(),
+            headers,
+            claims: judged.claims,
+            body: if secret { Bytes::new() } else { body },
+            token: judged.token,
+            push_id: judged.push_id,
+            violations: judged.violations,
+            answer: judged.answer,
+        });
+    }
 }

@@ -12,7 +12,7 @@ use http::HeaderMap;
 use serde_json::Value;
 use tokio::sync::{broadcast, watch};
 
-use super::ServerKind;
+use super::kind::ServerKind;
 
 /// One request and what became of it. `Debug` shows neither device token nor
 /// payload.
@@ -207,25 +207,25 @@ impl Journal {
     /// Every record kept, oldest first, of all servers.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Record>> {
-        self.inner().records.iter().cloned().collect()
+        self.kept(|_| true)
     }
 
     /// The records kept of the push servers, without OAuth.
     #[must_use]
     pub fn pushes(&self) -> Vec<Arc<Record>> {
-        let keep = |record: &&Arc<Record>| record.server != ServerKind::Oauth;
-        self.inner().records.iter().filter(keep).cloned().collect()
+        self.kept(|server| server != ServerKind::Oauth)
     }
 
     /// The records kept of one server.
     #[must_use]
     pub fn of(&self, server: ServerKind) -> Vec<Arc<Record>> {
-        self.inner()
-            .records
-            .iter()
-            .filter(|r| r.server == server)
-            .cloned()
-            .collect()
+        self.kept(|other| other == server)
+    }
+
+    fn kept(&self, by: impl Fn(ServerKind) -> bool) -> Vec<Arc<Record>> {
+        let records = &self.inner().records;
+        let kept = records.iter().filter(|record| by(record.server));
+        kept.cloned().collect()
     }
 
     /// Waits until `n` requests have come to the push servers since the start

@@ -14,8 +14,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::{self, HANDSHAKE, Stops};
+use super::kind::ServerKind;
+use super::play::Endpoint;
 use super::token_connection;
-use super::{ServerKind, World};
+use super::world::World;
 
 /// How long requests under way may take when a server is stopped gracefully.
 const GRACE: Duration = Duration::from_secs(5);
@@ -105,10 +107,6 @@ impl Server {
         format!("{scheme}://{}", self.address)
     }
 
-    pub(super) fn world(&self) -> &World {
-        &self.world
-    }
-
     /// Listens again on the same port; nothing if it does already.
     ///
     /// # Errors
@@ -159,7 +157,7 @@ impl Server {
 
     /// An outage of its own accord: refuses new connections for `time`, and
     /// with `reset` ends those there are.
-    pub(super) fn interrupt(self: &Arc<Self>, time: Duration, reset: bool) {
+    fn interrupt(self: &Arc<Self>, time: Duration, reset: bool) {
         let server = Arc::clone(self);
         tokio::spawn(async move {
             if reset {
@@ -242,6 +240,12 @@ impl Server {
         // Delayed packets would distort measurements; not worth refusing for.
         let _ = stream.set_nodelay(true);
         let id = self.world.next_connection();
+        let server = Arc::clone(&self);
+        let endpoint = Endpoint {
+            kind: self.kind,
+            world: Arc::clone(&self.world),
+            interrupt: Box::new(move |time, reset| server.interrupt(time, reset)),
+        };
         if self.world.player.connection(self.kind).is_some() {
             stalled(&stops).await;
             let _ = stream.set_zero_linger();
@@ -253,10 +257,10 @@ impl Server {
             if let Some(Ok(stream)) = accepted
                 && stream.get_ref().1.alpn_protocol() == Some(b"h2")
             {
-                connection::serve(stream, Arc::clone(&self), id, stops).await;
+                connection::serve(stream, endpoint, id, stops).await;
             }
         } else {
-            token_connection::serve(stream, Arc::clone(&self), id, stops).await;
+            token_connection::serve(stream, endpoint, id, stops).await;
         }
         self.connections.fetch_sub(1, Ordering::AcqRel);
     }

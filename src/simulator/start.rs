@@ -10,11 +10,14 @@ use tokio_rustls::TlsAcceptor;
 
 use super::accounts::{Accounts, AuthKey};
 use super::certificates::{self, Certificates};
+use super::handle::Simulator;
+use super::kind::{Error, ServerKind};
+use super::options::Options;
 use super::record::Journal;
-use super::rsa_key::RsaKey;
+use super::rsa_key;
 use super::script::Player;
 use super::server::Server;
-use super::{Error, Options, ServerKind, Simulator, World};
+use super::world::World;
 
 impl Simulator {
     /// Makes keys and certificates and starts all four servers.
@@ -26,13 +29,13 @@ impl Simulator {
         let bundle_id = options.bundle_ids.first().cloned().unwrap_or_default();
         let certificates = Certificates::generate(options.listen, &bundle_id)?;
         let (auth_key, point) = certificates::auth_key()?;
-        let rsa_key = RsaKey::shared().await?;
+        let rsa_key = rsa_key::shared().await?;
         let accounts = Accounts::default();
         {
             let mut state = accounts.write();
-            let bundles = options.bundle_ids.iter().cloned().collect();
-            state.teams.insert(options.team_id.clone(), bundles);
             let team = options.team_id.clone();
+            let bundles = options.bundle_ids.iter().cloned().collect();
+            state.teams.insert(team.clone(), bundles);
             let key = AuthKey {
                 team,
                 point,
@@ -50,7 +53,8 @@ impl Simulator {
             connections: AtomicU64::new(0),
             token_urls: OnceLock::new(),
         });
-        let [apns_production, apns_sandbox, fcm, oauth] = servers(&world, &certificates).await?;
+        let servers = servers(&world, &certificates).await?;
+        let [_, _, _, oauth] = &servers;
         let port = oauth.address().port();
         let token_url = oauth.url() + "/token";
         let urls = ["localhost", "127.0.0.1", "[::1]"]
@@ -68,10 +72,7 @@ impl Simulator {
             certificates,
             auth_key,
             service_account,
-            apns_production,
-            apns_sandbox,
-            fcm,
-            oauth,
+            servers,
         })
     }
 }
@@ -80,43 +81,30 @@ async fn servers(
     world: &Arc<World>,
     certificates: &Certificates,
 ) -> Result<[Arc<Server>; 4], Error> {
-    let apns = acceptor(certificates, true)?;
-    let fcm = acceptor(certificates, false)?;
     let ports = world.options.ports;
+    let server = async |kind: ServerKind, port| {
+        let tls = match kind {
+            ServerKind::Oauth => None,
+            ServerKind::Fcm => Some(acceptor(certificates, false)?),
+            ServerKind::ApnsProduction | ServerKind::ApnsSandbox => {
+                Some(acceptor(certificates, true)?)
+            }
+        };
+        let address = SocketAddr::new(world.options.listen, port);
+        Server::start_new(kind, address, Arc::clone(world), tls)
+            .await
+            .map_err(|source| Error::Listen {
+                server: kind,
+                address,
+                source,
+            })
+    };
     Ok([
-        server(
-            world,
-            ServerKind::ApnsProduction,
-            ports.apns_production,
-            Some(apns.clone()),
-        )
-        .await?,
-        server(
-            world,
-            ServerKind::ApnsSandbox,
-            ports.apns_sandbox,
-            Some(apns),
-        )
-        .await?,
-        server(world, ServerKind::Fcm, ports.fcm, Some(fcm)).await?,
-        server(world, ServerKind::Oauth, ports.oauth, None).await?,
+        server(ServerKind::ApnsProduction, ports.apns_production).await?,
+        server(ServerKind::ApnsSandbox, ports.apns_sandbox).await?,
+        server(ServerKind::Fcm, ports.fcm).await?,
+        server(ServerKind::Oauth, ports.oauth).await?,
     ])
-}
-
-async fn server(
-    world: &Arc<World>,
-    kind: ServerKind,
-    port: u16,
-    tls: Option<TlsAcceptor>,
-) -> Result<Arc<Server>, Error> {
-    let address = SocketAddr::new(world.options.listen, port);
-    Server::start_new(kind, address, Arc::clone(world), tls)
-        .await
-        .map_err(|source| Error::Listen {
-            server: kind,
-            address,
-            source,
-        })
 }
 
 /// TLS 1.2 and 1.3 with ALPN `h2`; `APNs` also asks for a client certificate,

@@ -20,9 +20,8 @@ use super::connection::Stops;
 use super::control::{Control, Mode};
 use super::exchange::Reply;
 use super::oauth;
-use super::play::{self, Act, Place};
+use super::play::{Endpoint, Place};
 use super::script::Body;
-use super::server::Server;
 use super::wire::Wire;
 
 /// How long a connection may be idle.
@@ -33,12 +32,13 @@ const MOST: usize = 64 * 1024;
 type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 /// Serves a connection to its end.
-pub(super) async fn serve(stream: TcpStream, server: Arc<Server>, id: u64, stops: Stops) {
+pub(super) async fn serve(stream: TcpStream, endpoint: Endpoint, id: u64, stops: Stops) {
     let control = Arc::new(Control::new(1));
     let io = TokioIo::new(Wire::plain(stream, Arc::clone(&control)));
     let killer = Arc::clone(&control);
+    let endpoint = Arc::new(endpoint);
     let service = service_fn(move |request| {
-        request_on(Arc::clone(&server), Arc::clone(&control), id, request)
+        request_on(Arc::clone(&endpoint), Arc::clone(&control), id, request)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -62,7 +62,7 @@ pub(super) async fn serve(stream: TcpStream, server: Arc<Server>, id: u64, stops
 }
 
 async fn request_on(
-    server: Arc<Server>,
+    endpoint: Arc<Endpoint>,
     control: Arc<Control>,
     id: u64,
     request: Request<Incoming>,
@@ -73,39 +73,20 @@ async fn request_on(
         .await
         .map(http_body_util::Collected::to_bytes);
     let body = body.unwrap_or_default();
-    let world = server.world();
-    let mut judged = oauth::judge(world, &head, &body);
-    let plan = play::decide(world, server.kind(), &mut judged);
+    let mut judged = oauth::judge(&endpoint.world, &head, &body);
+    let plan = endpoint.decide(&mut judged);
     let place = Place {
-        server: server.kind(),
         connection: id,
         stream: 0,
     };
-    play::record(world, &place, head, body, judged);
+    endpoint.record(&place, head, body, judged);
     if let Some(delay) = plan.delay {
         tokio::time::sleep(delay).await;
     }
-    let reply = match plan.act {
-        Act::Reply(reply) | Act::GoAway { reply, .. } | Act::MaxStreams(_, reply) => reply,
-        Act::Refuse(time, reply) => {
-            server.interrupt(time, false);
-            reply
-        }
-        Act::Hang => return std::future::pending().await,
-        Act::Reset(_) | Act::TcpReset => {
-            control.set_mode(Mode::Killed);
-            return std::future::pending().await;
-        }
-        Act::BlackHole => {
-            control.set_mode(Mode::BlackHole);
-            return std::future::pending().await;
-        }
-        Act::Outage(time) => {
-            server.interrupt(time, true);
-            return std::future::pending().await;
-        }
-    };
-    Ok(response(&reply, plan.body))
+    if !endpoint.strike(&plan.effect, &control) {
+        return std::future::pending().await;
+    }
+    Ok(response(&plan.reply, plan.body))
 }
 
 fn response(reply: &Reply, body: Body) -> Answer {

@@ -17,7 +17,7 @@ use crate::call::event::{Environment, EnvironmentChoice, Platform};
 use crate::cli::Usage;
 use crate::config::{AppSettings, Config};
 use crate::providers::apns;
-use crate::simulator::{Rule, Script, Step, Target as Server};
+use crate::simulator::Script;
 
 /// The simulator makes an RSA key first, which takes a moment in a debug build.
 const START: Duration = Duration::from_secs(60);
@@ -217,16 +217,12 @@ struct Simulator {
 
 impl Simulator {
     async fn start(args: &Args) -> anyhow::Result<Self> {
-        let script = script(args)?;
         let dir = tempfile::tempdir().context("no temporary folder for the keys")?;
         let mut command = Command::new(own_program()?);
         command.args(["simulate", "--json", "--quiet", "--until-eof", "--dir"]);
         command.arg(dir.path().join("sim"));
-        if !script.rules.is_empty() {
-            let file = dir.path().join("script.json");
-            std::fs::write(&file, serde_json::to_vec(&script)?)
-                .context("cannot write the simulator's script")?;
-            command.arg("--script").arg(file);
+        for script in scripts(args, dir.path())? {
+            command.arg("--script").arg(script);
         }
         let mut child = command
             // It ends with this process, however that ends.
@@ -272,20 +268,24 @@ fn own_program() -> anyhow::Result<PathBuf> {
 }
 
 /// The faults that are wanted, and after them the latency of everything else.
-fn script(args: &Args) -> anyhow::Result<Script> {
-    let read = args.script.as_deref().map(Script::from_file).transpose();
-    let mut script = read
-        .map_err(|error| Usage(format!("--script: {error}")))?
-        .unwrap_or_default();
-    if let Some(latency) = args.latency.filter(|latency| !latency.is_zero()) {
-        for server in [Server::Apns, Server::Fcm] {
-            let late = Step::new(crate::simulator::Effect::Honest).after(latency);
-            script
-                .rules
-                .push(Rule::every(server, Vec::new()).then(late));
-        }
+/// The scripts that the simulator plays: the user's own, and one that makes
+/// Apple and Google slow.
+fn scripts(args: &Args, dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut scripts = Vec::new();
+    if let Some(file) = &args.script {
+        Script::from_file(file).map_err(|error| Usage(format!("--script: {error}")))?;
+        scripts.push(file.clone());
     }
-    Ok(script)
+    if let Some(latency) = args.latency.filter(|latency| !latency.is_zero()) {
+        let delay = humantime::format_duration(latency);
+        let slow =
+            |server| format!("[[rule]]\nserver = \"{server}\"\nthen = {{ delay = \"{delay}\" }}\n");
+        let file = dir.join("latency.toml");
+        std::fs::write(&file, slow("apns") + &slow("fcm"))
+            .context("cannot write the simulator's script")?;
+        scripts.push(file);
+    }
+    Ok(scripts)
 }
 
 #[cfg(test)]

@@ -1,23 +1,22 @@
 //! Scripts: what the servers do to whom, and in which order. A script is a
 //! list of rules; TOML and JSON files have the same shape.
 
-mod file;
 mod player;
 mod step;
 
 use std::fmt;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 pub(super) use player::Player;
 pub use step::{Body, Effect, RetryAfter, Step};
 
-use super::{Error, ServerKind};
+use super::kind::{Error, ServerKind};
 
 /// What to play. The first rule that fits a request and still has something to
 /// play decides; with none the server answers by its own rules.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Script {
     /// In the order in which they are asked.
@@ -26,27 +25,27 @@ pub struct Script {
 }
 
 /// One rule: for whom, and what.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
     /// Which server.
     pub server: Target,
     /// Only this device token.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub token: Option<String>,
     /// Only device tokens that begin so; each counts its steps by itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub token_prefix: Option<String>,
     /// Played in order, one per request (or as long as the step says).
     #[serde(default)]
     pub steps: Vec<Step>,
     /// Played for ever after the steps; without it the rule is over.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub then: Option<Step>,
 }
 
 /// The servers a rule is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Target {
     /// `APNs`, production and sandbox.
@@ -159,13 +158,9 @@ impl Script {
     pub fn from_file(path: &Path) -> Result<Self, Error> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| Error::Script(format!("{}: {error}", path.display())))?;
-        let json = path
-            .extension()
-            .is_some_and(|extension| extension == "json");
-        let parsed = if json {
-            Self::from_json(&text)
-        } else {
-            Self::from_toml(&text)
+        let parsed = match path.extension() {
+            Some(extension) if extension == "json" => Self::from_json(&text),
+            Some(_) | None => Self::from_toml(&text),
         };
         parsed.map_err(|error| Error::Script(format!("{}: {error}", path.display())))
     }

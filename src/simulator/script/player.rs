@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::time::Instant;
 
 use super::{Rule, Script, Step};
-use crate::simulator::ServerKind;
+use crate::simulator::kind::ServerKind;
 
 /// Of how many device tokens a rule with a prefix remembers its place.
 const TOKENS: usize = 100_000;
@@ -60,37 +60,22 @@ impl Player {
     }
 
     fn next(&self, server: ServerKind, token: Option<&str>, connection: bool) -> Option<Step> {
-        let rules = self
-            .rules
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        rules
-            .iter()
-            .filter(|playing| playing.fits(server, token))
-            .find_map(|playing| {
-                let key = playing
-                    .rule
-                    .token_prefix
-                    .as_ref()
-                    .and(token)
-                    .unwrap_or_default();
-                playing.next(key, connection, Instant::now())
-            })
+        let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner);
+        let rules = Arc::clone(&rules);
+        let mut fitting = rules.iter().filter(|playing| playing.fits(server, token));
+        fitting.find_map(|playing| {
+            let key = playing.rule.token_prefix.as_ref().and(token);
+            playing.next(key.unwrap_or_default(), connection, Instant::now())
+        })
     }
 }
 
 impl Playing {
     fn fits(&self, server: ServerKind, token: Option<&str>) -> bool {
         let rule = &self.rule;
-        let exact = rule
-            .token
-            .as_ref()
-            .is_none_or(|wanted| token == Some(wanted));
-        let prefix = rule
-            .token_prefix
-            .as_ref()
-            .is_none_or(|wanted| token.is_some_and(|token| token.starts_with(wanted)));
+        let exact = rule.token.as_deref().is_none_or(|own| token == Some(own));
+        let begins = |own: &str| token.is_some_and(|token| token.starts_with(own));
+        let prefix = rule.token_prefix.as_deref().is_none_or(begins);
         rule.server.includes(server) && exact && prefix
     }
 
@@ -141,7 +126,7 @@ impl Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulator::script::Effect;
+    use crate::simulator::script::{Body, Effect, RetryAfter};
     use std::time::Duration;
 
     fn playing(toml: &str) -> Player {
@@ -295,15 +280,33 @@ mod tests {
         }
     }
 
-    /// What is written is what is read.
+    /// JSON has the same shape, and every key comes to its place.
     #[test]
-    fn a_script_survives_its_file_form() {
+    fn a_script_is_read_from_json_too() {
         let text = r#"{"rule":[{"server":"apns-sandbox","token":"aa","steps":[
             {"status":410,"reason":"Unregistered","timestamp":1,"retry_after":{"date_in":3},"delay":"2s"},
             {"goaway":"before","reason":"Shutdown"},{"reset":"CANCEL","times":3},
             {"slow_body":"1s"},{"outage":"5s"},{"max_streams":1,"for":"1m"}]}]}"#;
-        let script = Script::from_json(text).unwrap();
-        let again = Script::from_json(&serde_json::to_string(&script).unwrap()).unwrap();
-        assert_eq!(again.rules[0].steps, script.rules[0].steps);
+        let goaway = Effect::GoAway {
+            processed: false,
+            reason: "Shutdown".to_owned(),
+        };
+        let gone = Effect::Answer {
+            status: 410,
+            reason: Some("Unregistered".to_owned()),
+            timestamp: Some(1),
+            retry_after: Some(RetryAfter::Date { date_in: 3 }),
+            body: None,
+        };
+        let second = Duration::from_secs(1);
+        let expected = [
+            Step::new(gone).after(second * 2),
+            Step::new(goaway),
+            Step::new(Effect::Reset(8)).times(3),
+            Step::new(Effect::Honest).with_body(Body::After(second)),
+            Step::new(Effect::Outage(second * 5)),
+            Step::new(Effect::MaxStreams(1)).lasting(second * 60),
+        ];
+        assert_eq!(Script::from_json(text).unwrap().rules[0].steps, expected);
     }
 }
