@@ -9,12 +9,13 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use super::data::Data;
 use super::error::EventError;
 use super::fields::{Fields, RawFields, UNREADABLE, known_fields};
 use super::rules::{
     ALERT_TOKEN, DEVICE_FIELDS, EVENT_FIELDS, check_alert_token, check_device, check_event,
 };
-use super::types::{BadDevice, Data, Device, DeviceEntry, Event, Limits};
+use super::types::{BadDevice, Device, DeviceEntry, Event, Limits};
 use super::wire::{DeviceFields, EventFields, MAX_DEVICES, Object};
 use super::words::{EventKind, Platform};
 

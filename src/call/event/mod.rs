@@ -4,6 +4,7 @@
 //! A valid event is decoded straight into them ([`wire`]). One that breaks a
 //! rule is read again, slowly, to name the field ([`diagnose`]).
 
+mod data;
 mod decode;
 mod diagnose;
 mod error;
@@ -14,12 +15,12 @@ mod types;
 mod wire;
 mod words;
 
+pub use data::Data;
 pub use decode::MAX_BODY;
 pub use error::EventError;
 pub use split::{MAX_PART, Part, PartNumber, split};
 pub use types::{
-    Action, BadDevice, Callee, Caller, Conversation, Data, Device, DeviceEntry, Event, Limits,
-    Sealed,
+    Action, BadDevice, Callee, Caller, Conversation, Device, DeviceEntry, Event, Limits, Sealed,
 };
 pub use wire::MAX_DEVICES;
 pub use words::{

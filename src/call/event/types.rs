@@ -1,13 +1,13 @@
 //! An event and what is in it.
 
 use std::fmt;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::{Map, Value};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::data::{Data, Ignored};
 use super::error::EventError;
 use super::words::{
     CancelReason, ConversationType, EnvironmentChoice, EventKind, HandleType, Media, Platform,
@@ -149,40 +149,6 @@ impl Device {
     }
 }
 
-/// Opaque fields for the app, in the producer's order. Cheap to clone; `Debug`
-/// shows nothing of it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Data(pub Arc<Map<String, Value>>);
-
-impl Data {
-    /// These with the fields of `own` over them.
-    pub(super) fn with(&self, own: Map<String, Value>) -> Self {
-        if own.is_empty() {
-            return self.clone();
-        }
-        if self.0.is_empty() {
-            return Self(Arc::new(own));
-        }
-        let mut data = (*self.0).clone();
-        data.extend(own);
-        Self(Arc::new(data))
-    }
-}
-
-impl Default for Data {
-    fn default() -> Self {
-        // Most devices have none, so they share one.
-        static EMPTY: LazyLock<Arc<Map<String, Value>>> = LazyLock::new(Arc::default);
-        Self(Arc::clone(&EMPTY))
-    }
-}
-
-impl fmt::Debug for Data {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Data([redacted])")
-    }
-}
-
 /// A device that cannot be pushed to and why; it is reported as `rejected`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadDevice {
@@ -204,18 +170,6 @@ pub struct BadDevice {
 pub struct DeviceEntry {
     /// The device, or what is wrong with it.
     pub device: Result<Arc<Device>, Box<BadDevice>>,
-}
-
-/// Fields of a nested object that mean nothing. They are ignored, but they must
-/// be values that can be held (numbers of a size that exists, not nested too
-/// deep).
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Ignored;
-
-impl<'de> Deserialize<'de> for Ignored {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Map::<String, Value>::deserialize(deserializer).map(|_| Self)
-    }
 }
 
 /// What a ring and a cancel have in common, and what is theirs alone as

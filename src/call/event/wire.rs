@@ -17,8 +17,9 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::data::Data;
 use super::types::{
-    Action, Callee, Caller, Conversation, Data, Device, DeviceEntry, Event, Limits, Sealed,
+    Action, Callee, Caller, Conversation, Device, DeviceEntry, Event, Limits, Sealed,
 };
 use super::words::{CancelReason, EnvironmentChoice, EventKind, Media, Platform};
 use crate::call::from_text::{Filled, filled, from_text};

@@ -8,7 +8,8 @@ use minijinja::value::ValueKind;
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value};
 
 use super::json;
-use super::scope::{NAMES, Name, Scope, Variable};
+use super::scope::{NAMES, Name, Scope};
+use super::variable::Variable;
 
 /// Instructions that one expression may execute. Expressions have no loops, so
 /// this is far above any that a person would write.

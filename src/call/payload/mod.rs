@@ -12,6 +12,7 @@ mod reserved;
 mod scope;
 mod spec;
 mod tree;
+mod variable;
 mod write;
 
 use std::fmt;

@@ -6,12 +6,13 @@ use serde_json::{Map, Value};
 
 use super::error::{PayloadError, ProfileError};
 use super::redact::{self, Redact};
-use super::render::{self, Clear};
+use super::render::{self, Shape};
 use super::reserved::is_reserved;
 use super::scope::Scope;
 use super::spec::{CancelMode, Compiled, Spec, compile_aps, compile_trees};
 use super::tree::{Node, Rules};
-use super::{BACKGROUND_LIMIT, IOS_LIMIT, Payload};
+use super::write::Form;
+use super::{ANDROID_LIMIT, BACKGROUND_LIMIT, IOS_LIMIT, Payload};
 use crate::call::event::{Device, Event, EventKind, Platform};
 use crate::call::time::Timestamp;
 
@@ -202,32 +203,35 @@ impl Profile {
             EventKind::Ring => &self.ring,
             EventKind::Cancel => &self.cancel,
         };
-        let clear = || Clear {
-            call_uuid: event.call_uuid.to_string(),
-            expires_at: event.expires_at,
-        };
-        let scope = Scope::new(event, device, now, &self.redact);
-        match device.platform {
+        let (tree, shape) = match device.platform {
             Platform::Ios => {
-                let tree = trees.ios.as_ref().ok_or(PayloadError::NoCancel)?;
-                let limit = limit(Platform::Ios, event.kind(), mode);
                 let aps = match (event.kind(), mode) {
                     (EventKind::Cancel, CancelMode::Background) => Some(&*BACKGROUND_APS),
                     (EventKind::Ring | EventKind::Cancel, _) => self.aps.as_ref(),
                 };
-                match &device.sealed {
-                    Some(sealed) => render::sealed_ios(aps, sealed, &clear(), &scope, limit),
-                    None => render::ios(aps, tree, &scope, limit),
-                }
+                let form = Form::Json;
+                let limit = limit(Platform::Ios, event.kind(), mode);
+                (&trees.ios, Shape { form, aps, limit })
             }
             Platform::Android => {
-                let tree = trees.android.as_ref().ok_or(PayloadError::NoCancel)?;
-                match &device.sealed {
-                    Some(sealed) => render::sealed_android(sealed, &clear()),
-                    None => render::android(tree, &scope),
-                }
+                let form = Form::Text;
+                let limit = ANDROID_LIMIT;
+                (
+                    &trees.android,
+                    Shape {
+                        form,
+                        aps: None,
+                        limit,
+                    },
+                )
             }
-            Platform::Unknown => Err(PayloadError::UnknownPlatform),
+            Platform::Unknown => return Err(PayloadError::UnknownPlatform),
+        };
+        let tree = tree.as_ref().ok_or(PayloadError::NoCancel)?;
+        let scope = Scope::new(event, device, now, &self.redact);
+        match &device.sealed {
+            Some(sealed) => render::sealed(&shape, sealed, event, &scope),
+            None => render::open(&shape, tree, &scope),
         }
     }
 }
@@ -236,7 +240,7 @@ const fn limit(platform: Platform, kind: EventKind, mode: CancelMode) -> usize {
     match (platform, kind, mode) {
         (Platform::Ios, EventKind::Cancel, CancelMode::Background) => BACKGROUND_LIMIT,
         (Platform::Ios, _, _) => IOS_LIMIT,
-        (Platform::Android | Platform::Unknown, _, _) => super::ANDROID_LIMIT,
+        (Platform::Android | Platform::Unknown, _, _) => ANDROID_LIMIT,
     }
 }
 

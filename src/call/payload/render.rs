@@ -5,192 +5,153 @@ use bytes::Bytes;
 use super::error::PayloadError;
 use super::json;
 use super::reserved::is_reserved;
-use super::scope::Scope;
+use super::scope::{Found, Scope};
 use super::tree::{Node, Object};
-use super::write::{Form, begin_key, for_each, write_node};
-use super::{ANDROID_LIMIT, AndroidData, Payload};
-use crate::call::event::Sealed;
-use crate::call::time::Timestamp;
+use super::write::{Form, begin_key, for_each, write_found, write_node};
+use super::{AndroidData, Payload};
+use crate::call::event::{Event, Sealed};
 
 /// Room for a payload as most are, in bytes.
 const ROOM: usize = 768;
 
-/// Renders an iOS payload: `aps` first, if there is one, then the tree.
-pub(super) fn ios(
-    aps: Option<&Node>,
+/// Room for one value as most are, in bytes.
+const TEXT_ROOM: usize = 256;
+
+/// What a platform makes of a payload.
+pub(super) struct Shape<'a> {
+    /// JSON values for iOS, strings for Android.
+    pub(super) form: Form,
+    /// What stands first, unless the tree has its own.
+    pub(super) aps: Option<&'a Node>,
+    /// In bytes, as the provider counts them.
+    pub(super) limit: usize,
+}
+
+/// Renders a tree.
+pub(super) fn open(
+    shape: &Shape<'_>,
     tree: &Object,
     scope: &Scope<'_>,
-    limit: usize,
 ) -> Result<Payload, PayloadError> {
-    let mut body = Body::new();
-    let aps = aps.filter(|_| !tree.writes("aps"));
-    if let Some(aps) = aps {
-        body.json("aps", |out| write_node(out, Form::Json, aps, "aps", scope))?;
-    }
+    let mut body = Body::new(shape.form);
+    let aps = shape.aps.filter(|_| !tree.writes("aps"));
+    body.aps(aps, scope)?;
     for_each(tree, scope, |name, entry| {
         // A spliced `aps` would stand beside the profile's own.
         if name == "aps" && aps.is_some() {
             return Ok(());
         }
-        body.json(name, |out| entry.write(out, Form::Json, name, scope))
+        body.entry(name, |out| entry.write(out, shape.form, name, scope))
     })?;
-    body.into_ios(limit)
+    body.end(shape.limit)
 }
 
-/// Renders an iOS payload that only the phone can read.
-pub(super) fn sealed_ios(
-    aps: Option<&Node>,
+/// Renders a payload that only the phone can read.
+pub(super) fn sealed(
+    shape: &Shape<'_>,
     sealed: &Sealed,
-    clear: &Clear,
+    event: &Event,
     scope: &Scope<'_>,
-    limit: usize,
 ) -> Result<Payload, PayloadError> {
-    let mut body = Body::new();
-    if let Some(aps) = aps {
-        body.json("aps", |out| write_node(out, Form::Json, aps, "aps", scope))?;
-    }
-    body.json("sealed", |out| {
-        write_sealed(out, sealed);
-        Ok(true)
-    })?;
-    body.json("call_uuid", |out| {
-        json::write_string(out, &clear.call_uuid);
-        Ok(true)
-    })?;
-    body.json("expires_at", |out| {
-        json::push(out, clear.expires_at.millis());
-        Ok(true)
-    })?;
-    body.into_ios(limit)
-}
-
-/// Renders an Android payload: every value a string.
-pub(super) fn android(tree: &Object, scope: &Scope<'_>) -> Result<Payload, PayloadError> {
-    let mut body = Body::new();
-    for_each(tree, scope, |name, entry| {
-        let written = body.text(name, |out| entry.write(out, Form::Text, name, scope))?;
-        if written && is_reserved(name) {
-            let key = name.to_owned();
-            return Err(PayloadError::ReservedKey { key });
+    let mut body = Body::new(shape.form);
+    body.aps(shape.aps, scope)?;
+    body.entry("sealed", |out| {
+        out.push('{');
+        for (name, text) in [("kid", &sealed.kid), ("ct", &sealed.ct)] {
+            begin_key(out, name);
+            json::write_string(out, text);
         }
-        Ok(())
-    })?;
-    body.into_android()
-}
-
-/// Renders an Android payload that only the phone can read.
-pub(super) fn sealed_android(sealed: &Sealed, clear: &Clear) -> Result<Payload, PayloadError> {
-    let mut body = Body::new();
-    body.text("sealed", |out| {
-        write_sealed(out, sealed);
+        out.push('}');
         Ok(true)
     })?;
-    body.text("call_uuid", |out| {
-        out.push_str(&clear.call_uuid);
+    body.entry("call_uuid", |out| {
+        write_found(out, shape.form, Found::Uuid(event.call_uuid));
         Ok(true)
     })?;
-    body.text("expires_at", |out| {
-        json::push(out, clear.expires_at.millis());
+    body.entry("expires_at", |out| {
+        json::push(out, event.expires_at.millis());
         Ok(true)
     })?;
-    body.into_android()
+    body.end(shape.limit)
 }
 
-/// What a sealed payload says in clear.
-pub(super) struct Clear {
-    pub(super) call_uuid: String,
-    pub(super) expires_at: Timestamp,
-}
-
-fn write_sealed(out: &mut String, sealed: &Sealed) {
-    out.push_str("{\"kid\":");
-    json::write_string(out, &sealed.kid);
-    out.push_str(",\"ct\":");
-    json::write_string(out, &sealed.ct);
-    out.push('}');
-}
-
-/// A JSON object in the making.
+/// A payload in the making: a JSON object.
 struct Body {
     json: String,
+    form: Form,
     /// A value on its way to becoming a JSON string.
     text: String,
     /// What FCM counts: keys and values without quotes and escapes, in bytes.
     text_size: usize,
-    /// Where the largest entry's key begins, and what counts of that entry.
+    /// Where the largest entry begins, and what counts of it.
     largest: (usize, usize),
 }
 
 impl Body {
-    fn new() -> Self {
+    fn new(form: Form) -> Self {
         let mut json = String::with_capacity(ROOM);
         json.push('{');
         Self {
             json,
-            text: String::new(),
+            form,
+            text: String::with_capacity(if form == Form::Text { TEXT_ROOM } else { 0 }),
             text_size: 0,
             largest: (0, 0),
         }
     }
 
-    /// Writes a key and its value as JSON, unless that turns out to be absent.
-    fn json(
+    fn aps(&mut self, aps: Option<&Node>, scope: &Scope<'_>) -> Result<(), PayloadError> {
+        match aps {
+            Some(aps) => self.entry("aps", |out| write_node(out, Form::Json, aps, "aps", scope)),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes a key and its value, unless that turns out to be absent.
+    fn entry(
         &mut self,
         name: &str,
         value: impl FnOnce(&mut String) -> Result<bool, PayloadError>,
     ) -> Result<(), PayloadError> {
         let before = self.json.len();
-        begin_key(&mut self.json, name);
-        if !value(&mut self.json)? {
-            self.json.truncate(before);
-        }
-        let size = self.json.len() - before;
+        let size = match self.form {
+            Form::Json => {
+                begin_key(&mut self.json, name);
+                if !value(&mut self.json)? {
+                    self.json.truncate(before);
+                }
+                self.json.len() - before
+            }
+            Form::Text => {
+                self.text.clear();
+                if !value(&mut self.text)? {
+                    return Ok(());
+                }
+                if is_reserved(name) {
+                    let key = name.to_owned();
+                    return Err(PayloadError::ReservedKey { key });
+                }
+                begin_key(&mut self.json, name);
+                json::write_string(&mut self.json, &self.text);
+                name.len() + self.text.len()
+            }
+        };
+        self.text_size += size;
         if size > self.largest.1 {
             self.largest = (before, size);
         }
         Ok(())
     }
 
-    /// Writes a key and its value as a string; false if that turns out to be
-    /// absent.
-    fn text(
-        &mut self,
-        name: &str,
-        value: impl FnOnce(&mut String) -> Result<bool, PayloadError>,
-    ) -> Result<bool, PayloadError> {
-        self.text.clear();
-        if !value(&mut self.text)? {
-            return Ok(false);
-        }
-        let before = self.json.len();
-        begin_key(&mut self.json, name);
-        json::write_string(&mut self.json, &self.text);
-        let size = name.len() + self.text.len();
-        self.text_size += size;
-        if size >= self.largest.1 {
-            self.largest = (before, size);
-        }
-        Ok(true)
-    }
-
-    fn into_ios(mut self, limit: usize) -> Result<Payload, PayloadError> {
-        self.end(self.json.len() + 1, limit)?;
-        Ok(Payload::Ios(Bytes::from(self.json)))
-    }
-
-    fn into_android(mut self) -> Result<Payload, PayloadError> {
-        self.end(self.text_size, ANDROID_LIMIT)?;
-        Ok(Payload::Android(AndroidData {
-            json: self.json,
-            size: self.text_size,
-        }))
-    }
-
-    /// Ends a payload of so many bytes, as the provider counts them.
-    fn end(&mut self, size: usize, limit: usize) -> Result<(), PayloadError> {
+    fn end(mut self, limit: usize) -> Result<Payload, PayloadError> {
         if self.json == "{" {
             return Err(PayloadError::Empty);
         }
+        self.json.push('}');
+        let size = match self.form {
+            Form::Json => self.json.len(),
+            Form::Text => self.text_size,
+        };
         if size > limit {
             return Err(PayloadError::TooLarge {
                 size,
@@ -199,8 +160,11 @@ impl Body {
                 largest_size: self.largest.1,
             });
         }
-        self.json.push('}');
-        Ok(())
+        let json = self.json;
+        Ok(match self.form {
+            Form::Json => Payload::Ios(Bytes::from(json)),
+            Form::Text => Payload::Android(AndroidData { json, size }),
+        })
     }
 
     fn largest_key(&self) -> String {

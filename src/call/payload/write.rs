@@ -235,7 +235,8 @@ fn write_object(out: &mut String, object: &Object, scope: &Scope<'_>) -> Result<
     Ok(())
 }
 
-fn write_found(out: &mut String, form: Form, found: Found<'_>) {
+/// Appends what a name stands for.
+pub(super) fn write_found(out: &mut String, form: Form, found: Found<'_>) {
     match found {
         Found::Bool(bool) => json::push(out, bool),
         Found::Number(number) => json::push(out, number),

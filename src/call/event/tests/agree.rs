@@ -134,21 +134,19 @@ fn any_change() -> impl Strategy<Value = Change> {
 
 /// An object as text with a change to it, or to an object inside it.
 fn changed(value: &Value, path: &[Index], change: &Change) -> String {
-    let Value::Object(map) = value else {
-        return match value {
-            Value::Array(items) if !items.is_empty() => {
-                let at = path.first().map_or(0, |index| index.index(items.len()));
-                let items = items.iter().enumerate().map(|(n, item)| {
-                    if n == at {
-                        changed(item, path, change)
-                    } else {
-                        item.to_string()
-                    }
-                });
-                format!("[{}]", items.collect::<Vec<_>>().join(","))
+    if let Some(items) = value.as_array().filter(|items| !items.is_empty()) {
+        let at = path.first().map_or(0, |index| index.index(items.len()));
+        let items = items.iter().enumerate().map(|(n, item)| {
+            if n == at {
+                changed(item, path, change)
+            } else {
+                item.to_string()
             }
-            _ => value.to_string(),
-        };
+        });
+        return format!("[{}]", items.collect::<Vec<_>>().join(","));
+    }
+    let Some(map) = value.as_object() else {
+        return value.to_string();
     };
     let inner: Vec<&String> = map
         .iter()

@@ -281,7 +281,9 @@ fn holds(name: &str, event: &Event, platform: Platform) -> Result<(), TestCaseEr
 
 /// Every name and field, the keys that `any_event` has in `data`, and one that
 /// it has not: alone in a profile, and in an expression of the same meaning.
-static REFERENCES: LazyLock<Vec<(String, Arc<Profile>, Arc<Profile>)>> = LazyLock::new(|| {
+type Reference = (String, Arc<Profile>, Arc<Profile>);
+
+static REFERENCES: LazyLock<Vec<Reference>> = LazyLock::new(|| {
     let mut paths: Vec<String> = Vec::new();
     for (name, kind) in scope::NAMES {
         match kind {
