@@ -53,6 +53,23 @@ pub struct Prepared {
     pub error: Option<String>,
 }
 
+impl Prepared {
+    /// Opens a client's connections, which may take so long.
+    pub async fn by_apns(client: &apns::Client, limit: Duration) -> Self {
+        let status = client.warm(limit).await;
+        Self {
+            phases: status.timings.map(|timings| Phases {
+                dns: timings.dns,
+                tcp: timings.tcp,
+                tls: Some(timings.tls),
+                http: timings.http2,
+            }),
+            credential: None,
+            error: status.error.filter(|_| status.ready == 0),
+        }
+    }
+}
+
 /// How lanes are built for somebody who watches.
 #[derive(Clone, Debug)]
 pub struct Watch {
@@ -148,19 +165,7 @@ impl Watched {
 
     async fn prepare(&self, limit: Duration) -> Prepared {
         match &self.client {
-            Client::Apns(client) => {
-                let status = client.warm(limit).await;
-                Prepared {
-                    phases: status.timings.map(|timings| Phases {
-                        dns: timings.dns,
-                        tcp: timings.tcp,
-                        tls: Some(timings.tls),
-                        http: timings.http2,
-                    }),
-                    credential: None,
-                    error: status.error.filter(|_| status.ready == 0),
-                }
-            }
+            Client::Apns(client) => Prepared::by_apns(client, limit).await,
             Client::Fcm(client) => {
                 let begun = Instant::now();
                 let settled = tokio::time::timeout(limit, client.tokens().settled());

@@ -9,12 +9,14 @@ pub mod enqueue;
 pub mod explain;
 mod fresh;
 pub mod health;
+mod preview;
 pub mod profiles;
 mod reference;
 pub mod run;
 mod screen;
 pub mod send;
 pub mod simulate;
+mod table;
 pub mod trace;
 
 use std::io::Write as _;
