@@ -44,37 +44,24 @@ pub(super) const STEP: u64 = 5;
 
 #[allow(clippy::cast_precision_loss)] // counts of seconds
 pub(super) fn rates(steps: &[Counts]) -> Rates {
-    let all = |step: &Counts| step.accepted + step.failed + step.cancelled;
-    let most = steps.iter().map(all).max().unwrap_or(0).max(1);
-    let width = WIDTH / steps.len().max(1) as f64;
-    let mut bars = Vec::new();
-    for (n, step) in steps.iter().enumerate() {
+    let parts: Vec<_> = steps
+        .iter()
+        .map(|step| [step.accepted, step.cancelled, step.failed])
+        .collect();
+    let most = parts.iter().map(|part| part.iter().sum()).max();
+    let most = most.unwrap_or(0).max(1);
+    let title = |n: usize, kind: &str, count| {
         let ago = (steps.len() - n) as u64 * STEP;
-        let mut base = HEIGHT;
-        for (kind, count) in [
-            ("good", step.accepted),
-            ("idle", step.cancelled),
-            ("bad", step.failed),
-        ] {
-            if count == 0 {
-                continue;
-            }
-            let height = round(count as f64 / most as f64 * HEIGHT).max(1.5);
-            base -= height;
-            bars.push(Bar {
-                x: round(n as f64 * width + 1.0),
-                y: round(base.max(0.0)),
-                width: round(width - 2.0),
-                height,
-                kind,
-                title: format!("{ago} s ago: {count} {}", said(kind)),
-            });
-        }
-    }
-    let minute = &steps[steps
-        .len()
-        .saturating_sub(60 / usize::try_from(STEP).unwrap_or(1))..];
-    let sum = |of: fn(&Counts) -> u64| minute.iter().map(of).sum::<u64>();
+        let what = match kind {
+            "good" => "accepted",
+            "idle" => "cancelled",
+            _ => "not delivered",
+        };
+        format!("{ago} s ago: {count} {what}")
+    };
+    let bars = stacked(&parts, ["good", "idle", "bad"], 1.0, title);
+    let minute = || steps.iter().rev().zip(0..60 / STEP);
+    let sum = |of: fn(&Counts) -> u64| minute().map(|(step, _)| of(step)).sum::<u64>();
     let failed = sum(|step| step.failed);
     Rates {
         bars,
@@ -85,12 +72,38 @@ pub(super) fn rates(steps: &[Counts]) -> Rates {
     }
 }
 
-fn said(kind: &str) -> &'static str {
-    match kind {
-        "good" => "accepted",
-        "idle" => "cancelled",
-        _ => "not delivered",
+/// A column for each entry, its parts one above the other, with so much room
+/// on both sides.
+#[allow(clippy::cast_precision_loss)] // counts, and columns of a picture
+fn stacked<const N: usize>(
+    columns: &[[u64; N]],
+    kinds: [&'static str; N],
+    margin: f64,
+    title: impl Fn(usize, &str, u64) -> String,
+) -> Vec<Bar> {
+    let most = columns.iter().map(|parts| parts.iter().sum::<u64>()).max();
+    let most = most.unwrap_or(0).max(1) as f64;
+    let width = WIDTH / columns.len().max(1) as f64;
+    let mut bars = Vec::new();
+    for (n, parts) in columns.iter().enumerate() {
+        let mut base = HEIGHT;
+        for (kind, count) in kinds.into_iter().zip(*parts) {
+            if count == 0 {
+                continue;
+            }
+            let height = round(count as f64 / most * HEIGHT).max(1.5);
+            base -= height;
+            bars.push(Bar {
+                x: round(n as f64 * width + margin),
+                y: round(base.max(0.0)),
+                width: round(width - 2.0 * margin),
+                height,
+                kind,
+                title: title(n, kind, count),
+            });
+        }
     }
+    bars
 }
 
 #[allow(clippy::cast_precision_loss)]
@@ -134,31 +147,16 @@ pub(super) struct Percentiles {
 }
 
 /// Upper bounds in milliseconds: two a doubling, for the eye.
+#[rustfmt::skip] // two rows are easier to compare than eighteen lines
 const BOUNDS: [u32; 18] = [
-    1,
-    2,
-    3,
-    5,
-    10,
-    20,
-    30,
-    50,
-    100,
-    200,
-    300,
-    500,
-    1_000,
-    2_000,
-    5_000,
-    10_000,
-    30_000,
-    u32::MAX,
+    1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500,
+    1_000, 2_000, 5_000, 10_000, 30_000, u32::MAX,
 ];
 
 #[allow(clippy::cast_precision_loss)] // at most as many as pushes are kept
 pub(super) fn latencies(all: &[Latency]) -> Latencies {
     let platforms = [(Platform::Ios, "ios"), (Platform::Android, "android")];
-    let mut buckets = [[0_usize; 2]; BOUNDS.len()];
+    let mut buckets = [[0; 2]; BOUNDS.len()];
     let mut rows = Vec::new();
     for (row, (platform, kind)) in platforms.into_iter().enumerate() {
         let mine = all.iter().filter(|one| one.platform == platform);
@@ -169,27 +167,8 @@ pub(super) fn latencies(all: &[Latency]) -> Latencies {
         }
         rows.extend(percentiles(&times, platform.name(), kind));
     }
-    let most = buckets.iter().map(|[a, b]| a + b).max().unwrap_or(0).max(1);
-    let width = WIDTH / BOUNDS.len() as f64;
-    let mut bars = Vec::new();
-    for (n, bucket) in buckets.iter().enumerate() {
-        let mut base = HEIGHT;
-        for (row, (_, kind)) in platforms.into_iter().enumerate() {
-            if bucket[row] == 0 {
-                continue;
-            }
-            let height = round(bucket[row] as f64 / most as f64 * HEIGHT).max(1.5);
-            base -= height;
-            bars.push(Bar {
-                x: round(n as f64 * width + 2.0),
-                y: round(base.max(0.0)),
-                width: round(width - 4.0),
-                height,
-                kind,
-                title: format!("{}: {} {kind}", range(n), bucket[row]),
-            });
-        }
-    }
+    let title = |n, kind: &str, count| format!("{}: {count} {kind}", range(n));
+    let bars = stacked(&buckets, platforms.map(|(_, kind)| kind), 2.0, title);
     let labels = BOUNDS.iter().enumerate().filter(|(n, bound)| {
         // Few: they must not touch on a phone.
         [2, 10, 100, 1_000, 10_000].contains(*bound) && *n > 0

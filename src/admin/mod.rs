@@ -21,10 +21,11 @@ use axum::routing::get;
 use serde::Deserialize;
 use tokio::net::TcpListener;
 
-use crate::engine::history::History;
 use crate::metrics::classic;
 
 pub use page::STYLE;
+pub use status::{Insight, Readiness};
+pub(crate) use trace::encoded;
 
 /// `[admin]`.
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -40,27 +41,6 @@ impl Default for AdminSettings {
             listen: SocketAddr::from(([127, 0, 0, 1], 9464)),
         }
     }
-}
-
-/// What the pages ask the worker.
-pub trait Insight: Send + Sync + 'static {
-    /// Why it is not ready, sentence by sentence; and whether it is all the same.
-    fn readiness(&self) -> Readiness;
-    /// All metrics in Prometheus' text format (`OpenMetrics`).
-    fn metrics(&self) -> String;
-    /// Broker and lanes.
-    fn status(&self) -> status::Status;
-    /// The last pushes.
-    fn history(&self) -> &History;
-}
-
-/// Whether rings get through.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Readiness {
-    /// The broker is there and at least one lane can send.
-    pub ready: bool,
-    /// What is not in order.
-    pub hindrances: Vec<String>,
 }
 
 /// Serves until `end`.
@@ -121,22 +101,6 @@ async fn ready(State(insight): State<Arc<dyn Insight>>) -> impl IntoResponse {
     (status, text)
 }
 
-/// A text for the query of an address.
-pub(crate) fn encoded(text: &str) -> String {
-    let mut query = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            query.push(char::from(byte));
-        } else {
-            query.push('%');
-            for digit in [byte >> 4, byte & 15] {
-                query.push(char::from(b"0123456789ABCDEF"[usize::from(digit)]));
-            }
-        }
-    }
-    query
-}
-
 /// In the format that is asked for; `Prometheus` asks for `OpenMetrics`.
 async fn metrics(State(insight): State<Arc<dyn Insight>>, headers: HeaderMap) -> impl IntoResponse {
     let open = "application/openmetrics-text";
@@ -151,16 +115,5 @@ async fn metrics(State(insight): State<Arc<dyn Insight>>, headers: HeaderMap) ->
     } else {
         let content_type = "text/plain; version=0.0.4; charset=utf-8";
         ([(header::CONTENT_TYPE, content_type)], classic(&text))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::encoded;
-
-    #[test]
-    fn call_ids_of_any_kind_survive_a_query() {
-        assert_eq!(encoded("room-42"), "room-42");
-        assert_eq!(encoded("a b&c=d#é/"), "a%20b%26c%3Dd%23%C3%A9%2F");
     }
 }

@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use super::chart::{self, Bar, Latencies, Rates};
 use super::lanes::{self, LaneView};
+use super::status::{Insight, Readiness};
 use super::story::{self, Line};
-use super::trace::PushTrace;
-use super::{Insight, Readiness, encoded};
+use super::trace::{PushTrace, encoded, millis};
 use crate::engine::history::{Seen, Wanted};
 
 /// Pushes on the overview.
@@ -256,10 +256,6 @@ impl PushView {
 fn clock(time: &str) -> [&str; 2] {
     let (day, time) = time.split_once('T').unwrap_or(("", time));
     [day, time.trim_end_matches('Z')]
-}
-
-fn millis(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -1,8 +1,30 @@
-//! How a worker is, as plain data.
+//! What the pages ask the worker, and how it is, as plain data.
 
 use std::time::Duration;
 
 use crate::call::time::Timestamp;
+use crate::engine::history::History;
+
+/// What the pages ask the worker.
+pub trait Insight: Send + Sync + 'static {
+    /// Why it is not ready, sentence by sentence; and whether it is all the same.
+    fn readiness(&self) -> Readiness;
+    /// All metrics in Prometheus' text format (`OpenMetrics`).
+    fn metrics(&self) -> String;
+    /// Broker and lanes.
+    fn status(&self) -> Status;
+    /// The last pushes.
+    fn history(&self) -> &History;
+}
+
+/// Whether rings get through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    /// The broker is there and at least one lane can send.
+    pub ready: bool,
+    /// What is not in order.
+    pub hindrances: Vec<String>,
+}
 
 /// Everything on the status page but the pushes.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
-use super::Insight;
+use super::status::Insight;
 use crate::call::event::Environment;
 use crate::call::time::Timestamp;
 use crate::engine::history::{Attempted, Ended, Seen, Stage, Wanted};
@@ -244,6 +244,24 @@ impl OutcomeTrace {
     }
 }
 
-fn millis(span: std::time::Duration) -> u64 {
+/// A text for the query of an address.
+pub(crate) fn encoded(text: &str) -> String {
+    let query: String = form_urlencoded::byte_serialize(text.as_bytes()).collect();
+    query.replace('+', "%20")
+}
+
+/// Whole milliseconds.
+pub(super) fn millis(span: std::time::Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::encoded;
+
+    #[test]
+    fn call_ids_of_any_kind_survive_a_query() {
+        assert_eq!(encoded("room-42"), "room-42");
+        assert_eq!(encoded("a b&c=d#é/"), "a%20b%26c%3Dd%23%C3%A9%2F");
+    }
 }

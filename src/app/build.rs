@@ -139,8 +139,8 @@ impl Workshop {
             expires: credentials.expires(),
         };
         for environment in [Environment::Production, Environment::Sandbox] {
-            let client = self
-                .apns(config, &ios.bundle_id, credentials, environment)
+            let client = apns_client(&config.apns, ios, credentials, environment, &self.metrics)
+                .map(Arc::new)
                 .map_err(|problem| config.error(format!("apps.\"{name}\".ios"), problem))?;
             let labels = LaneLabels {
                 app: name.to_owned(),
@@ -162,28 +162,6 @@ impl Workshop {
             built.clients.push(Client::Apns(client));
         }
         Ok(built)
-    }
-
-    fn apns(
-        &self,
-        config: &Config,
-        bundle_id: &str,
-        credentials: &apns::Credentials,
-        environment: Environment,
-    ) -> Result<Arc<apns::Client>, String> {
-        let roots = tls::roots_from(config.apns.ca_file.as_deref())
-            .map_err(|error| error.in_table("apns"))?;
-        apns::Client::new(apns::Options {
-            settings: &config.apns,
-            environment,
-            bundle_id,
-            credentials,
-            roots,
-            metrics: &self.metrics,
-            tuning: http2::Tuning::default(),
-        })
-        .map(Arc::new)
-        .map_err(|error| error.to_string())
     }
 
     fn android(
@@ -267,6 +245,49 @@ impl Workshop {
             .or_insert_with(|| Arc::new(Semaphore::new(in_flight)));
         Arc::clone(budget)
     }
+}
+
+fn apns_client(
+    settings: &apns::Settings,
+    ios: &apns::AppSettings,
+    credentials: &apns::Credentials,
+    environment: Environment,
+    metrics: &Metrics,
+) -> Result<apns::Client, String> {
+    let roots = tls::roots_from(settings.ca_file.as_deref());
+    apns::Client::new(apns::Options {
+        settings,
+        environment,
+        bundle_id: &ios.bundle_id,
+        credentials,
+        roots: roots.map_err(|error| error.in_table("apns"))?,
+        metrics,
+        tuning: http2::Tuning::default(),
+    })
+    .map_err(|error| error.to_string())
+}
+
+/// A client with one connection, to see whether an app's credential is taken.
+///
+/// # Errors
+/// What cannot be used, with its cure.
+pub fn apns_probe(
+    config: &Config,
+    ios: &apns::AppSettings,
+    credentials: &apns::Credentials,
+    environment: Environment,
+) -> Result<apns::Client, String> {
+    let settings = apns::Settings {
+        connections: 1,
+        ..config.apns.clone()
+    };
+    apns_client(
+        &settings,
+        ios,
+        credentials,
+        environment,
+        &Metrics::default(),
+    )
 }
 
 /// An app cannot cancel in a way that its profile has no payload for.

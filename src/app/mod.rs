@@ -26,6 +26,7 @@ use crate::metrics::Metrics;
 
 pub use broker::run_on_broker;
 use build::Workshop;
+pub use build::apns_probe;
 use lanes::Client;
 pub use lanes::Lanes;
 pub use lines::{Line, LineOutcomes, run_on_lines};

@@ -15,7 +15,7 @@ use crate::call::preview::Preview;
 use crate::call::push::{Answer, Attempt, PushClient};
 use crate::config::Config;
 use crate::providers::http2::Phases;
-use crate::providers::{apns, fcm};
+use crate::providers::{apns, fcm, http2};
 
 /// Opening connections takes no more of a push's time than this.
 const PREPARE: Duration = Duration::from_secs(5);
@@ -51,6 +51,18 @@ pub struct Prepared {
     pub credential: Option<Duration>,
     /// Why there is no connection.
     pub error: Option<String>,
+}
+
+impl Prepared {
+    /// What a client's warm connections say of themselves.
+    #[must_use]
+    pub fn of(status: http2::Status) -> Self {
+        Self {
+            phases: status.phases,
+            credential: None,
+            error: status.error.filter(|_| status.ready == 0),
+        }
+    }
 }
 
 /// How lanes are built for somebody who watches.
@@ -143,19 +155,18 @@ impl Watched {
     }
 
     async fn prepare(&self, limit: Duration) -> Prepared {
-        let begun = Instant::now();
-        let (status, credential) = match &self.client {
-            Client::Apns(client) => (client.warm(limit).await, None),
+        match &self.client {
+            Client::Apns(client) => Prepared::of(client.warm(limit).await),
             Client::Fcm(client) => {
+                let begun = Instant::now();
                 let settled = tokio::time::timeout(limit, client.tokens().settled());
                 let credential = async { settled.await.ok().map(|_| begun.elapsed()) };
-                tokio::join!(client.warm(limit), credential)
+                let (status, credential) = tokio::join!(client.warm(limit), credential);
+                Prepared {
+                    credential,
+                    ..Prepared::of(status)
+                }
             }
-        };
-        Prepared {
-            phases: status.phases,
-            credential,
-            error: status.error.filter(|_| status.ready == 0),
         }
     }
 }

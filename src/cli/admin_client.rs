@@ -4,13 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bytes::Bytes;
-use http::{Request, StatusCode, header};
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
+use http::StatusCode;
+use http_body_util::{BodyExt as _, Limited};
 
 /// More than any page of a worker has.
 const LONGEST: usize = 16 * 1024 * 1024;
@@ -25,36 +20,23 @@ pub(super) async fn get(
     limit: Duration,
 ) -> anyhow::Result<(StatusCode, String)> {
     let address = reachable(listen);
-    match timeout(limit, ask(address, path)).await {
-        Ok(answer) => answer,
-        Err(_) => Err(anyhow::anyhow!("no answer within {limit:?}")),
-    }
-    .with_context(|| format!("no worker answers at admin.listen ({address})"))
-}
-
-async fn ask(address: SocketAddr, path: &str) -> anyhow::Result<(StatusCode, String)> {
-    let stream = TcpStream::connect(address).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::get(path)
-        .header(header::HOST, address.to_string())
-        .body(Empty::<Bytes>::new())?;
-    let exchange = async {
-        let response = sender.send_request(request).await?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), LONGEST).collect().await;
+    let ask = async {
+        // Plain HTTP to a worker: no proxy, and no certificates to be read.
+        let client = reqwest::Client::builder().no_proxy().tls_certs_only([]);
+        let request = client
+            .timeout(limit)
+            .build()?
+            .get(format!("http://{address}{path}"));
+        let answer = request.send().await?;
+        let status = answer.status();
+        let body = Limited::new(reqwest::Body::from(answer), LONGEST)
+            .collect()
+            .await;
         let body = body.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
         Ok((status, String::from_utf8_lossy(&body).into_owned()))
     };
-    tokio::pin!(exchange);
-    tokio::select! {
-        biased;
-        answer = &mut exchange => answer,
-        ended = connection => {
-            ended?;
-            // The last bytes may have come with the end.
-            exchange.await
-        }
-    }
+    let answer: anyhow::Result<_> = ask.await;
+    answer.with_context(|| format!("no worker answers at admin.listen ({address})"))
 }
 
 /// Who listens on every address is asked on loopback.

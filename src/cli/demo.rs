@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use self::show::Show;
+use self::show::{Phone, Show};
 use super::fresh::moved;
 use super::{DONE, FAILED};
 use crate::app::{App, Line, LineOutcomes};
@@ -131,12 +131,6 @@ struct Stage {
     reports: tokio::sync::Mutex<mpsc::UnboundedReceiver<Line>>,
     // Keys are in here; it goes with the demo.
     _dir: tempfile::TempDir,
-}
-
-/// What became of a push, and every request that was made for it.
-struct Phone {
-    outcome: PushOutcome,
-    requests: Vec<Arc<Record>>,
 }
 
 impl Stage {

@@ -3,38 +3,33 @@
 mod admin_client;
 pub mod bench;
 pub mod check;
+mod common;
 pub mod demo;
 pub mod enqueue;
 pub mod explain;
 mod fresh;
 pub mod health;
+mod preview;
 pub mod profiles;
 mod reference;
 pub mod run;
 mod screen;
 pub mod send;
 pub mod simulate;
+mod table;
 pub mod trace;
 
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
-pub use reference::document;
+pub use common::{ConfigArgs, DONE, FAILED, USAGE, Usage};
 
 use crate::amqp::AmqpError;
 use crate::config::ConfigError;
 use crate::telemetry::TelemetryError;
 use crate::trust::{self, TrustError};
-
-/// Done.
-pub const DONE: u8 = 0;
-/// Failed.
-pub const FAILED: u8 = 1;
-/// Wrong usage or configuration; what clap ends with as well.
-pub const USAGE: u8 = 2;
 
 /// Makes phones ring: call events from `RabbitMQ` become `PushKit` `VoIP` pushes
 /// and high-priority FCM data messages.
@@ -62,25 +57,11 @@ enum Command {
     Trace(trace::Args),
 }
 
-/// Where the configuration is, for every command that needs one.
-#[derive(Debug, clap::Args)]
-pub struct ConfigArgs {
-    /// The configuration file.
-    #[arg(
-        long,
-        short,
-        value_name = "FILE",
-        env = "RINGPUSH_CONFIG",
-        hide_env_values = true,
-        default_value = "config/ringpush.toml"
-    )]
-    pub config: PathBuf,
+/// `docs/cli.md`.
+#[must_use]
+pub fn document() -> String {
+    reference::document(Cli::command())
 }
-
-/// Arguments that cannot be used together with this configuration.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Usage(pub String);
 
 /// Runs the command that the arguments name.
 #[must_use]
@@ -112,8 +93,8 @@ pub fn main() -> ExitCode {
             Command::Check(args) => check::run(args).await,
             Command::Explain(args) => explain::run(&args),
             Command::Health(args) => health::run(args).await,
-            Command::Completions(args) => reference::completions(&args),
-            Command::Man(args) => reference::man(&args),
+            Command::Completions(args) => reference::completions(&args, Cli::command()),
+            Command::Man(args) => reference::man(&args, Cli::command()),
             Command::Profiles(args) => profiles::run(&args),
             Command::Trace(args) => trace::run(args).await,
         }

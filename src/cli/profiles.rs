@@ -2,17 +2,10 @@
 //! request that one makes of an event.
 
 mod list;
-mod preview;
 mod render;
-mod table;
-
-use std::path::PathBuf;
+mod setup;
 
 use clap::Subcommand;
-
-use crate::app::profiles;
-use crate::call::payload::Profiles;
-use crate::config::Config;
 
 /// Payload profiles: which there are, and exactly what one sends.
 #[derive(Debug, clap::Args)]
@@ -27,38 +20,6 @@ pub struct Args {
 enum Command {
     List(list::Args),
     Render(render::Args),
-}
-
-/// Where own profiles and the apps are, if anywhere.
-#[derive(Debug, clap::Args)]
-struct SetupArgs {
-    /// The configuration file, for `profiles.dir` and the apps; without it
-    /// there are only the built-in profiles, and an app's name is taken for
-    /// its bundle id.
-    #[arg(long, short, value_name = "FILE", env = "RINGPUSH_CONFIG")]
-    config: Option<PathBuf>,
-}
-
-/// Profiles and settings, those of a file or the default ones.
-struct Setup {
-    config: Config,
-    profiles: Profiles,
-    /// Whether a file was named.
-    configured: bool,
-}
-
-impl SetupArgs {
-    fn load(&self) -> anyhow::Result<Setup> {
-        let config = match &self.config {
-            Some(file) => Config::load(file)?,
-            None => Config::default(),
-        };
-        Ok(Setup {
-            profiles: profiles(&config)?,
-            config,
-            configured: self.config.is_some(),
-        })
-    }
 }
 
 /// Lists or renders.

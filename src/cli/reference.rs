@@ -6,10 +6,10 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use clap::{Command, CommandFactory as _};
+use clap::Command;
 use clap_complete::Shell;
 
-use super::{Cli, DONE};
+use super::DONE;
 
 /// Columns of the document's help texts, whatever the terminal has.
 const WIDTH: usize = 90;
@@ -41,9 +41,9 @@ pub struct ManArgs {
 ///
 /// # Errors
 /// Standard output is closed.
-pub fn completions(args: &CompletionsArgs) -> anyhow::Result<u8> {
+pub fn completions(args: &CompletionsArgs, mut cli: Command) -> anyhow::Result<u8> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "ringpush", &mut script);
+    clap_complete::generate(args.shell, &mut cli, "ringpush", &mut script);
     std::io::stdout().lock().write_all(&script)?;
     Ok(DONE)
 }
@@ -52,23 +52,22 @@ pub fn completions(args: &CompletionsArgs) -> anyhow::Result<u8> {
 ///
 /// # Errors
 /// Standard output is closed, or the folder cannot be written to.
-pub fn man(args: &ManArgs) -> anyhow::Result<u8> {
+pub fn man(args: &ManArgs, cli: Command) -> anyhow::Result<u8> {
     if let Some(dir) = &args.dir {
         std::fs::create_dir_all(dir)
-            .and_then(|()| clap_mangen::generate_to(Cli::command(), dir))
+            .and_then(|()| clap_mangen::generate_to(cli, dir))
             .with_context(|| format!("cannot write to {}", dir.display()))?;
         return Ok(DONE);
     }
     let mut page = Vec::new();
-    clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+    clap_mangen::Man::new(cli).render(&mut page)?;
     std::io::stdout().lock().write_all(&page)?;
     Ok(DONE)
 }
 
 /// `docs/cli.md`.
-#[must_use]
-pub fn document() -> String {
-    let mut cli = Cli::command().term_width(WIDTH);
+pub(super) fn document(cli: Command) -> String {
+    let mut cli = cli.term_width(WIDTH);
     cli.build();
     let mut text = String::from(
         "# Commands\n\nMade from the help texts (`ringpush help COMMAND`); \
@@ -114,7 +113,10 @@ fn commands(cli: &Command) -> impl Iterator<Item = &Command> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
+    use crate::cli::Cli;
 
     #[test]
     fn the_command_line_is_consistent_and_every_command_has_an_example() {

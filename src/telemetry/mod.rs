@@ -2,6 +2,7 @@
 //! go to a collector.
 
 mod collector;
+mod error;
 #[cfg(feature = "otlp")]
 mod otlp;
 #[cfg(not(feature = "otlp"))]
@@ -20,6 +21,7 @@ use tracing_subscriber::{Layer, Registry};
 
 use crate::spans;
 use collector::Collector;
+pub use error::TelemetryError;
 
 /// `[log]`.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -57,22 +59,6 @@ pub enum LogLevel {
     Debug,
     /// Everything of ours; of libraries only what carries no payload.
     Trace,
-}
-
-/// Logs or traces that cannot be had as they are asked for.
-#[derive(Debug, thiserror::Error)]
-pub enum TelemetryError {
-    /// A variable of the environment that cannot be used.
-    #[error("{variable} {problem}")]
-    Variable {
-        /// Its name.
-        variable: &'static str,
-        /// What is wrong with it, and what to do.
-        problem: String,
-    },
-    /// Something in this process has set up logs already.
-    #[error(transparent)]
-    Twice(#[from] tracing_subscriber::util::TryInitError),
 }
 
 /// The logs and traces of a running program.

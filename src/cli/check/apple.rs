@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::clock::Clock;
 use super::proof::Proof;
+use crate::app::apns_probe;
 use crate::call::event::{Environment, EnvironmentChoice};
 use crate::call::payload::Payload;
 use crate::call::push::{Answer, Attempt, Class, Gate, PushClient as _, PushKind};
@@ -15,9 +16,8 @@ use crate::call::secret::Secret;
 use crate::cli::explain::find;
 use crate::config::Config;
 use crate::engine::deadline::wall_clock;
-use crate::metrics::Metrics;
 use crate::providers::probe::probe;
-use crate::providers::{apns, http2, tls};
+use crate::providers::{apns, tls};
 
 /// No device has this token: Apple's are hexadecimal.
 const NOBODY: &str = "ringpushcheck";
@@ -51,7 +51,7 @@ async fn prove_one(
         EnvironmentChoice::Auto => true,
     };
     let title = |what: &str| format!("app {name}: {what} {}", environment.name());
-    let client = match client(config, ios, credentials, environment) {
+    let client = match apns_probe(config, ios, credentials, environment) {
         Ok(client) => client,
         Err(error) => return (vec![Proof::error(title("APNs"), &error, "; ")], None),
     };
@@ -76,29 +76,6 @@ async fn prove_one(
     }
     client.close().await;
     (proofs, clock)
-}
-
-fn client(
-    config: &Config,
-    ios: &apns::AppSettings,
-    credentials: &apns::Credentials,
-    environment: Environment,
-) -> Result<apns::Client, String> {
-    let settings = apns::Settings {
-        connections: 1,
-        ..config.apns.clone()
-    };
-    let roots = tls::roots_from(settings.ca_file.as_deref()).map_err(|e| e.to_string())?;
-    apns::Client::new(apns::Options {
-        settings: &settings,
-        environment,
-        bundle_id: &ios.bundle_id,
-        credentials,
-        roots,
-        metrics: &Metrics::default(),
-        tuning: http2::Tuning::default(),
-    })
-    .map_err(|error| error.to_string())
 }
 
 /// Asks with a token that cannot exist: whether the credential and the topic

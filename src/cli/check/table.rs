@@ -2,12 +2,12 @@
 
 use std::io::{self, Write as _};
 
-use comfy_table::presets::NOTHING;
-use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width};
+use comfy_table::{ColumnConstraint, Width};
 use serde_json::json;
 
 use super::proof::{Proof, State};
 use crate::cli::screen::Screen;
+use crate::cli::table::plain;
 
 /// Columns of the first one, `warning` and a gap.
 const STATE_WIDTH: u16 = 9;
@@ -56,11 +56,7 @@ pub(super) fn show(proofs: &[Proof], as_json: bool) -> io::Result<()> {
 }
 
 fn table(proofs: &[Proof], width: usize) -> String {
-    let mut table = Table::new();
-    table
-        .load_style(NOTHING)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_width(u16::try_from(width).unwrap_or(100));
+    let mut table = plain(width);
     for proof in proofs {
         let mut found = proof.found.clone();
         if let Some(cure) = &proof.cure {

@@ -1,14 +1,20 @@
 //! How the demo is told: as text or as JSON lines.
 
 use std::io::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::Phone;
 use crate::call::event::Platform;
-use crate::call::outcome::PushResult;
+use crate::call::outcome::{PushOutcome, PushResult};
 use crate::simulator::{Record, ServerKind};
+
+/// What became of a push, and every request that was made for it.
+pub(super) struct Phone {
+    pub(super) outcome: PushOutcome,
+    pub(super) requests: Vec<Arc<Record>>,
+}
 
 /// How it is told.
 pub(super) struct Show {

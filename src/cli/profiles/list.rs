@@ -4,11 +4,12 @@ use std::io::Write as _;
 
 use serde_json::json;
 
-use super::table::{Table, terminal_width};
-use super::{Setup, SetupArgs};
+use super::setup::{Setup, SetupArgs};
 use crate::call::event::Platform;
 use crate::call::payload::{Profile, Profiles};
 use crate::cli::DONE;
+use crate::cli::screen::Screen;
+use crate::cli::table::headed;
 
 /// Lists the profiles: built-in ones and, with a configuration, its own.
 #[derive(Debug, clap::Args)]
@@ -24,7 +25,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     let setup = args.setup.load()?;
-    let mut out = std::io::stdout().lock();
+    let mut out = Screen::stdout();
     if args.json {
         for row in rows(&setup) {
             let row = json!({
@@ -37,8 +38,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
         }
         return Ok(DONE);
     }
-    let mut table = Table::new(["profile", "from", "cancels", "for"]);
-    for row in rows(&setup) {
+    let cells = rows(&setup).map(|row| {
         let android = if row.profile.pushes_cancel(Platform::Android) {
             "pushed"
         } else {
@@ -48,14 +48,15 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
         if !row.apps.is_empty() {
             about = format!("{about} Default of {}.", row.apps.join(", "));
         }
-        table.row([
+        [
             row.name.to_owned(),
             row.origin.to_owned(),
             format!("iOS {}, Android {android}", row.profile.ios_cancel().name()),
             about.trim_start().to_owned(),
-        ]);
-    }
-    write!(out, "{}", table.text(terminal_width()))?;
+        ]
+    });
+    let text = headed(["profile", "from", "cancels", "for"], cells, out.width());
+    write!(out, "{text}")?;
     Ok(DONE)
 }
 

@@ -1,16 +1,17 @@
 //! `ringpush profiles render`.
 
-use std::io::Write;
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use super::preview::{End, Preview, headers, preview};
-use super::table::{Table, terminal_width};
-use super::{Setup, SetupArgs};
+use super::setup::{Setup, SetupArgs};
 use crate::call::event::{BadDevice, Device, Event, Platform};
 use crate::call::payload::{Payload, Profile};
+use crate::cli::preview::{End, Preview, headers, preview};
+use crate::cli::screen::Screen;
+use crate::cli::table::headed;
 use crate::cli::{DONE, FAILED, USAGE};
 
 /// Shows the exact request that each device of an event would get, as if the
@@ -73,7 +74,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
         )?;
         return Ok(USAGE);
     }
-    let mut out = std::io::stdout().lock();
+    let mut out = Screen::stdout();
     if args.json {
         writeln!(out, "{}", as_json(&event, &previews, &bad))?;
     } else {
@@ -140,7 +141,7 @@ fn as_json(event: &Event, previews: &[(&Profile, Preview<'_>)], bad: &[&BadDevic
 }
 
 fn show(
-    out: &mut impl Write,
+    out: &mut Screen,
     event: &Event,
     previews: &[(&Profile, Preview<'_>)],
     bad: &[&BadDevice],
@@ -158,8 +159,8 @@ fn show(
     };
     let pair = (first(Platform::Ios), first(Platform::Android));
     if let (Some(ios), Some(android)) = pair {
-        let table = side_by_side(ios, android);
-        writeln!(out, "{}", table.text(terminal_width()))?;
+        let table = side_by_side(ios, android, out.width());
+        writeln!(out, "{table}")?;
     }
     for (profile, preview) in previews {
         show_one(out, profile, preview)?;
@@ -176,19 +177,18 @@ fn show(
 }
 
 /// Key by key, in the order of the iOS payload.
-fn side_by_side(ios: &Preview<'_>, android: &Preview<'_>) -> Table<3> {
+fn side_by_side(ios: &Preview<'_>, android: &Preview<'_>, width: usize) -> String {
     let heads = [ios, android].map(|p| format!("{} {}", p.device.platform.name(), p.device.id));
-    let mut table = Table::new(["", &heads[0], &heads[1]]);
-    table.row(["(size)".to_owned(), size(ios), size(android)]);
+    let mut rows = vec![["(size)".to_owned(), size(ios), size(android)]];
     let [left, right] = [ios, android].map(|preview| preview.payload().unwrap_or_default());
     let more = right.keys().filter(|key| !left.contains_key(*key));
     for key in left.keys().chain(more) {
         let ios = left.get(key).map_or_else(String::new, Value::to_string);
         // Android's are all texts; in quotes, JSON in them could not be read.
         let android = right.get(key).and_then(Value::as_str).unwrap_or_default();
-        table.row([key.clone(), ios, android.to_owned()]);
+        rows.push([key.clone(), ios, android.to_owned()]);
     }
-    table
+    headed(["", &heads[0], &heads[1]], rows, width)
 }
 
 fn size(preview: &Preview<'_>) -> String {
@@ -201,7 +201,7 @@ fn size(preview: &Preview<'_>) -> String {
     }
 }
 
-fn show_one(out: &mut impl Write, profile: &Profile, preview: &Preview<'_>) -> std::io::Result<()> {
+fn show_one(out: &mut Screen, profile: &Profile, preview: &Preview<'_>) -> std::io::Result<()> {
     let device = preview.device;
     writeln!(
         out,

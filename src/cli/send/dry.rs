@@ -2,95 +2,63 @@
 //! the provider has nothing of the kind.
 
 use std::io::Write as _;
-use std::sync::Arc;
 
 use anyhow::Context as _;
 use serde_json::json;
 
+use super::event;
 use super::judge::PAYLOAD;
+use super::plan::Plan;
 use super::show::{facts, heading, millis, times, times_json, write_request};
-use super::{Plan, PlatformArg, event};
-use crate::app::observe::{ACCESS_TOKEN, Prepared, authorization};
-use crate::app::profiles;
-use crate::call::event::{Device, Environment, EnvironmentChoice, Event};
-use crate::call::ids::push_id;
-use crate::call::payload::Payload;
+use crate::app::observe::{self, ACCESS_TOKEN, Prepared};
+use crate::app::{apns_probe, profiles};
+use crate::call::event::{Environment, EnvironmentChoice, Event};
 use crate::call::preview::Preview;
-use crate::call::push::{Attempt, Gate, PushKind};
 use crate::cli::explain::find;
+use crate::cli::preview::{End, Sent, Setup, preview};
 use crate::cli::screen::Screen;
 use crate::cli::{DONE, FAILED};
-use crate::engine::deadline::wall_clock;
-use crate::metrics::Metrics;
-use crate::providers::{apns, fcm, http2, tls};
+use crate::providers::{apns, fcm};
 
-/// A ring, rendered.
-struct Rendered {
-    event: Event,
-    device: Arc<Device>,
-    payload: Payload,
-}
-
-/// What a profile makes of the event, or why it makes nothing of it.
-fn render(plan: &Plan) -> anyhow::Result<Result<Rendered, (String, String)>> {
+/// The request that would be made, with this in the credential's place, or why
+/// the profile makes nothing of the event.
+fn request(plan: &Plan, shown: Option<&str>) -> anyhow::Result<Result<Preview, (String, String)>> {
     let body = event::template(plan)?.fresh(plan).to_string();
     let event = Event::decode(body.as_bytes(), plan.config.ring.limits())?;
     let entry = event.devices().first().context("the event has no device")?;
-    let device = entry.device.as_ref().map(Arc::clone);
+    let device = entry.device.as_ref();
     let device = device.map_err(|bad| anyhow::anyhow!("{}", bad.error))?;
-    let known = profiles(&plan.config)?;
-    let profile = known.get(plan.profile()).context("no such profile")?;
-    Ok(match profile.render(&event, &device, wall_clock()) {
-        Ok(payload) => Ok(Rendered {
-            event,
-            device,
-            payload,
-        }),
-        Err(error) => Err((error.reason().to_owned(), error.to_string())),
-    })
-}
-
-/// The request that would be made.
-fn preview(plan: &Plan, ring: &Rendered, shown: Option<&str>) -> anyhow::Result<Preview> {
-    let now = wall_clock();
-    let attempt = Attempt {
-        id: push_id(ring.event.event_id, &ring.device.id),
-        kind: PushKind::Call,
-        token: &ring.device.token,
-        payload: &ring.payload,
-        deadline: ring.event.expires_at,
-        time_left: ring.event.expires_at.since(now),
-        gate: &Gate::default(),
+    let setup = Setup {
+        config: plan.config.clone(),
+        profiles: profiles(&plan.config)?,
+        configured: true,
     };
-    let app = plan.app().context("the app is not configured")?;
-    let request = match (plan.args.platform, &app.ios, &app.android) {
-        (PlatformArg::Ios, Some(ios), _) => {
-            let environment = first(plan.choice());
-            apns::exact_request(&plan.config.apns, environment, &ios.bundle_id, &attempt)
+    let profile = setup
+        .profiles
+        .get(plan.profile())
+        .context("no such profile")?;
+    match preview(&setup, profile, &event, device).end {
+        End::Sent(sent) => {
+            let Sent { request, payload } = *sent;
+            Ok(Ok(Preview::of(&request, &device.token, &payload, shown)))
         }
-        (PlatformArg::Android, _, Some(android)) => {
-            let project = android.project_id.as_deref();
-            let account = fcm::ServiceAccount::load(&android.service_account_file, project);
-            let account = account.map_err(|e| plan.config.error("service_account_file", e))?;
-            let only = plan.args.validate_only;
-            fcm::exact_request(&plan.config.fcm, account.project_id(), only, &attempt)
-        }
-        (PlatformArg::Ios, None, _) | (PlatformArg::Android, _, None) => None,
-    };
-    let request = request.context("no request can be made of this")?;
-    let (token, payload) = (&ring.device.token, &ring.payload);
-    let shown = match plan.args.platform {
-        PlatformArg::Ios => shown,
-        PlatformArg::Android => Some(ACCESS_TOKEN),
-    };
-    Ok(Preview::of(&request, token, payload, shown))
-}
-
-const fn first(choice: EnvironmentChoice) -> Environment {
-    match choice {
-        EnvironmentChoice::Only(environment) => environment,
-        EnvironmentChoice::Auto => Environment::Production,
+        End::Rejected { reason, detail } => Ok(Err((reason.to_owned(), detail))),
+        End::Nothing(why) => anyhow::bail!(why),
     }
+}
+
+/// What is shown of the credential, which is loaded for it.
+fn authorization(plan: &Plan) -> anyhow::Result<Option<String>> {
+    let app = plan.app().context("the app is not configured")?;
+    if let Some(ios) = &app.ios {
+        return Ok(observe::authorization(&credentials(plan, ios)?));
+    }
+    if let Some(android) = &app.android {
+        let project = android.project_id.as_deref();
+        fcm::ServiceAccount::load(&android.service_account_file, project)
+            .map_err(|e| plan.config.error("service_account_file", e))?;
+    }
+    Ok(Some(ACCESS_TOKEN.to_owned()))
 }
 
 /// `--dry-run`: shows the request and connects to nobody.
@@ -98,15 +66,11 @@ const fn first(choice: EnvironmentChoice) -> Environment {
 /// # Errors
 /// Something in the configuration or the event cannot be used.
 pub(super) fn show(plan: &Plan) -> anyhow::Result<u8> {
-    let ring = match render(plan)? {
-        Ok(ring) => ring,
+    let shown = authorization(plan)?;
+    let request = match request(plan, shown.as_deref())? {
+        Ok(request) => request,
         Err(refusal) => return refused(plan, &refusal),
     };
-    let shown = match plan.app().and_then(|app| app.ios.as_ref()) {
-        Some(ios) => authorization(&credentials(plan, ios)?),
-        None => None,
-    };
-    let request = preview(plan, &ring, shown.as_deref())?;
     let mut screen = Screen::stdout();
     if plan.args.json {
         let mut report = facts(plan);
@@ -155,15 +119,15 @@ fn refused(plan: &Plan, (reason, detail): &(String, String)) -> anyhow::Result<u
 /// # Errors
 /// Something in the configuration or the event cannot be used.
 pub(super) async fn check_ios(plan: &Plan) -> anyhow::Result<u8> {
-    let ring = match render(plan)? {
-        Ok(ring) => ring,
-        Err(refusal) => return refused(plan, &refusal),
-    };
     let app = plan.app().context("the app is not configured")?;
     let ios = app.ios.as_ref().context("the app has no ios table")?;
     // Signs a first token as well.
     let credentials = credentials(plan, ios)?;
-    let request = preview(plan, &ring, authorization(&credentials).as_deref())?;
+    let shown = observe::authorization(&credentials);
+    let request = match request(plan, shown.as_deref())? {
+        Ok(request) => request,
+        Err(refusal) => return refused(plan, &refusal),
+    };
     let environments = match plan.choice() {
         EnvironmentChoice::Only(environment) => vec![environment],
         EnvironmentChoice::Auto => vec![Environment::Production, Environment::Sandbox],
@@ -188,37 +152,15 @@ async fn connect(
     environment: Environment,
 ) -> anyhow::Result<Prepared> {
     let table = format!("apps.\"{}\".ios", plan.args.app);
-    let settings = apns::Settings {
-        connections: 1,
-        ..plan.config.apns.clone()
-    };
-    let roots = tls::roots_from(settings.ca_file.as_deref())
-        .map_err(|error| plan.config.error("apns", error))?;
-    let client = apns::Client::new(apns::Options {
-        settings: &settings,
-        environment,
-        bundle_id: &ios.bundle_id,
-        credentials,
-        roots,
-        metrics: &Metrics::default(),
-        tuning: http2::Tuning::default(),
-    })
-    .map_err(|error| plan.config.error(table, error))?;
-    let status = client.warm(plan.args.timeout).await;
+    let client = apns_probe(&plan.config, ios, credentials, environment)
+        .map_err(|problem| plan.config.error(table, problem))?;
+    let prepared = Prepared::of(client.warm(plan.args.timeout).await);
     client.close().await;
-    let error = match (status.ready, status.error) {
-        (0, Some(error)) => Some(error),
-        (0, None) => Some(format!(
-            "no connection within {}",
-            millis(plan.args.timeout)
-        )),
-        (_, _) => None,
-    };
-    Ok(Prepared {
-        phases: status.phases,
-        credential: None,
-        error,
-    })
+    let missing = || format!("no connection within {}", millis(plan.args.timeout));
+    let error = prepared
+        .error
+        .or_else(|| prepared.phases.is_none().then(missing));
+    Ok(Prepared { error, ..prepared })
 }
 
 fn report_ios(

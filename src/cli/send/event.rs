@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::{EnvironmentArg, Plan};
+use super::plan::{EnvironmentArg, Plan};
 use crate::app::profiles;
 use crate::call::event::{Event, EventKind};
 use crate::call::time::Timestamp;

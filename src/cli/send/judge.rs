@@ -1,7 +1,7 @@
 //! What an outcome means, in plain words, and the exit status that goes with
 //! it.
 
-use super::Plan;
+use super::plan::Plan;
 use super::stage::Shot;
 use crate::app::observe::SeenAttempt;
 use crate::call::event::{Environment, EnvironmentChoice, Platform};

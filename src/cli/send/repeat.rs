@@ -9,10 +9,11 @@ use futures_util::stream::FuturesUnordered;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
+use super::event;
 use super::judge::judge;
+use super::plan::Plan;
 use super::show::{facts, heading, millis};
 use super::stage::{Shot, Stage};
-use super::{Plan, event};
 use crate::cli::DONE;
 use crate::cli::screen::Screen;
 

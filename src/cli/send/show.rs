@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::Plan;
 use super::judge::Judgement;
+use super::plan::Plan;
 use super::stage::Shot;
 use crate::app::observe::{Prepared, SeenAttempt};
 use crate::call::event::{Environment, EnvironmentChoice};

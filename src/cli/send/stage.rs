@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::Plan;
+use super::plan::Plan;
 use crate::app::observe::{SeenAttempt, Watch};
 use crate::app::{App, Line, LineOutcomes};
 use crate::call::event::PartNumber;

@@ -4,13 +4,21 @@ use bytes::Bytes;
 use http::Request;
 use serde_json::{Map, Value, json};
 
-use super::Setup;
 use crate::call::event::{Device, Environment, EnvironmentChoice, Event, EventKind, Platform};
 use crate::call::ids::push_id;
-use crate::call::payload::{CancelMode, Payload, Profile};
+use crate::call::payload::{CancelMode, Payload, Profile, Profiles};
 use crate::call::push::{Attempt, Gate, PushKind};
 use crate::call::secret::Secret;
+use crate::config::Config;
 use crate::providers::{apns, fcm};
+
+/// Profiles and settings, those of a file or the default ones.
+pub(super) struct Setup {
+    pub(super) config: Config,
+    pub(super) profiles: Profiles,
+    /// Whether a file was named.
+    pub(super) configured: bool,
+}
 
 /// What becomes of one device.
 pub(super) struct Preview<'a> {
