@@ -34,7 +34,7 @@ struct Rendered {
 
 /// What a profile makes of the event, or why it makes nothing of it.
 fn render(plan: &Plan) -> anyhow::Result<Result<Rendered, (String, String)>> {
-    let body = event::template(plan)?.fresh(plan).to_string();
+    let body = event::ring(plan)?.to_string();
     let event = Event::decode(body.as_bytes(), plan.config.ring.limits())?;
     let entry = event.devices().first().context("the event has no device")?;
     let device = entry.device.as_ref().map(Arc::clone);

@@ -4,7 +4,6 @@
 mod dry;
 mod event;
 mod judge;
-mod repeat;
 mod show;
 mod stage;
 
@@ -12,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use serde_json::Value;
 
 use super::{ConfigArgs, Usage};
 use crate::call::event::{Environment, EnvironmentChoice, Platform};
@@ -32,8 +32,7 @@ use stage::Stage;
 #[command(
     after_help = "Examples:\n  ringpush send --app com.example.calls --platform ios --token 80f1… --environment auto\n  \
                         ringpush send --app com.example.calls --platform android --token fGz… --validate-only\n  \
-                        ringpush send --app com.example.calls --platform ios --token 80f1… --event ring.json --dry-run\n  \
-                        ringpush send --app com.example.calls --platform android --token fGz… --repeat 100 --rate 20"
+                        ringpush send --app com.example.calls --platform ios --token 80f1… --event ring.json --dry-run"
 )]
 #[allow(clippy::struct_excessive_bools, reason = "each is an option")]
 pub struct Args {
@@ -75,7 +74,7 @@ pub struct Args {
     #[arg(long)]
     validate_only: bool,
     /// Connects to nobody: shows the request that would be made.
-    #[arg(long, conflicts_with_all = ["validate_only", "repeat"])]
+    #[arg(long, conflicts_with = "validate_only")]
     dry_run: bool,
     /// One JSON object instead of text.
     #[arg(long)]
@@ -83,21 +82,6 @@ pub struct Args {
     /// When it is given up; also how long the ring lives.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     timeout: Duration,
-    /// So many pushes, and a summary of how long they took.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    repeat: Option<u32>,
-    /// So many a second; without it one after the other.
-    #[arg(long, value_name = "PER SECOND", requires = "repeat", value_parser = rate)]
-    rate: Option<f64>,
-}
-
-fn rate(text: &str) -> Result<f64, String> {
-    let rate: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
-    if rate > 0.0 && rate <= 10_000.0 {
-        Ok(rate)
-    } else {
-        Err("choose more than 0 and at most 10000".to_owned())
-    }
 }
 
 /// `--platform`.
@@ -208,19 +192,15 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
         return dry::check_ios(&plan).await;
     }
     // Before any connection is made.
-    event::template(&plan)?;
+    let event = event::ring(&plan)?;
     let stage = Stage::build(&plan)?;
-    let code = match plan.args.repeat {
-        Some(count) => repeat::run(&plan, &stage, count).await,
-        None => once(&plan, &stage).await,
-    };
+    let code = once(&plan, &stage, &event).await;
     stage.close().await;
     code
 }
 
-async fn once(plan: &Plan, stage: &Stage) -> anyhow::Result<u8> {
-    let event = event::template(plan)?.fresh(plan);
-    let shot = stage.shoot(&event, plan.args.timeout).await?;
+async fn once(plan: &Plan, stage: &Stage, event: &Value) -> anyhow::Result<u8> {
+    let shot = stage.shoot(event, plan.args.timeout).await?;
     let judgement = judge::judge(plan, &shot);
     show::shot(plan, &shot, &judgement)?;
     Ok(judgement.code)
