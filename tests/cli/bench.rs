@@ -10,6 +10,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use crate::rig::{APP, Ran, Rig, run, run_with};
+use crate::support::broker::Broker;
 
 /// As few rings as say something, at once.
 async fn bench(more: &[&str]) -> Ran {
@@ -187,6 +188,107 @@ async fn every_push_reaches_the_gateway_of_a_configuration_once() {
         sum(&ran.json(), |end| end["result"] == "credential_fault"),
         5
     );
+}
+
+/// `bench --broker` with as few rings as say something.
+async fn through_broker(url: &str, more: &[&str]) -> Ran {
+    let quick = [
+        "bench",
+        "--broker",
+        "--json",
+        "--no-report",
+        "--warm-up",
+        "0s",
+    ];
+    run_with(&[&quick, more].concat(), &[("AMQP_URL", url)]).await
+}
+
+#[tokio::test]
+async fn behind_a_broker_every_push_has_one_outcome_and_no_queue_is_left() {
+    let broker = Broker::private();
+    let more = ["--count", "60", "--in-flight", "20", "--devices", "2"];
+    let ran = through_broker(&broker.url, &more).await;
+    assert_eq!(ran.code, 0, "{ran:#?}");
+    let report = ran.json();
+    let counts = |names: [&str; 6]| names.map(|name| report[name].as_u64());
+    let all = [
+        "rings",
+        "sent",
+        "accepted",
+        "lost",
+        "twice",
+        "twice_at_gateway",
+    ];
+    let wanted = [60, 120, 120, 0, 0, 0].map(Some);
+    assert_eq!(counts(all), wanted, "{report:#}");
+    assert_eq!(sum(&report, |end| end["platform"] == "android"), 60);
+    for platform in ["ios", "android"] {
+        let [whole, part] = ["latency", "gateway"].map(|what| &report[what][platform]);
+        assert_eq!((&whole["count"], &part["count"]), (&60.into(), &60.into()));
+        // It was at the gateway before its outcome was here.
+        assert!(part["min"].as_f64() > Some(0.0), "{report:#}");
+        assert!(part["min"].as_f64() <= whole["min"].as_f64(), "{report:#}");
+    }
+    assert!(report["attempt"]["all"].is_null());
+    let cost = &report["cost"];
+    assert!(
+        cost["cpu_seconds_per_10000"].as_f64() > Some(0.0),
+        "{cost:#}"
+    );
+    assert!(
+        cost["context_switches_per_push"].as_f64() > Some(0.0),
+        "{cost:#}"
+    );
+    let [idle, peak] = ["idle", "peak"].map(|m| cost[format!("{m}_memory_bytes")].as_u64());
+    assert!(Some(0) < idle && idle <= peak, "{cost:#}");
+    assert!(
+        cost["simulator_cpu_seconds"].is_null(),
+        "it is in the bench's process"
+    );
+    let address = report["target"]["broker"].as_str().unwrap();
+    assert!(
+        address.contains("127.0.0.1") && !address.contains("guest"),
+        "{address}"
+    );
+
+    let script = tempfile::NamedTempFile::new().unwrap();
+    let dead = "[[rule]]\nserver = \"fcm\"\nthen = { status = 404, reason = \"UNREGISTERED\" }\n";
+    std::fs::write(script.path(), dead).unwrap();
+    let more = [
+        "--rate",
+        "100",
+        "--count",
+        "30",
+        "--script",
+        script.path().to_str().unwrap(),
+    ];
+    let ran = through_broker(&broker.url, &more).await;
+    assert_eq!(ran.code, 0, "{ran:#?}");
+    let report = ran.json();
+    let gone = |end: &Value| end["platform"] == "android" && end["reason"] == "UNREGISTERED";
+    assert_eq!(
+        (sum(&report, gone), report["accepted"].as_u64()),
+        (15, Some(15))
+    );
+    assert_eq!(report["late"]["count"], 30);
+    for what in ["list_queues", "list_exchanges"] {
+        let there = broker.ctl(&["-q", what, "name"]);
+        assert!(!there.contains("bench"), "{there}");
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_cannot_be_used_is_named_without_its_password() {
+    let ran = through_broker("amqp://guest:hunter2@127.0.0.1:1/%2f", &[]).await;
+    assert_eq!(ran.code, 1, "{ran:#?}");
+    assert!(
+        ran.err.contains("cannot reach RabbitMQ at 127.0.0.1:1"),
+        "{}",
+        ran.err
+    );
+    assert!(!ran.err.contains("hunter2"), "{}", ran.err);
+    let ran = through_broker("https://127.0.0.1", &[]).await;
+    assert_eq!(ran.code, 2, "{ran:#?}");
 }
 
 /// As a container's environment is, whose load would go to Apple.

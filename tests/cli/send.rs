@@ -327,19 +327,3 @@ async fn nothing_is_delivered_when_it_is_not_to_be() {
     pushes.retain(|push| push.token.is_some());
     assert_eq!((pushes.len(), pushes[0].answer.delivered), (1, false));
 }
-
-#[tokio::test]
-async fn many_pushes_are_summed_up() {
-    let rig = Rig::start().await;
-    let more = ["--repeat", "40", "--rate", "400"];
-    let ran = rig.send("ios", &more).await;
-    assert_eq!(ran.code, 0, "{ran:#?}");
-    let report = ran.json();
-    assert_eq!(report["pushes"], 40);
-    assert_eq!(report["ends"][0]["count"], 40);
-    assert!(report["p50_ms"].as_f64() <= report["max_ms"].as_f64());
-    assert_eq!(rig.simulator.record().pushes().len(), 40);
-    rig.script(&answer("apns", 410, "Unregistered"));
-    let ran = rig.send("ios", &["--repeat", "2"]).await;
-    assert_eq!((ran.code, ran.json()["exit"].as_i64()), (3, Some(3)));
-}

@@ -1,7 +1,7 @@
 //! When rings are sent: on a schedule, or as others end.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,36 +11,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::args::Args;
 use super::record::Recorder;
 use super::rings::Rings;
-use crate::app::App;
+use super::worker::Entrance;
 use crate::call::time::Timestamp;
-use crate::engine::deadline::wall_clock;
-use crate::engine::delivery::Verdict;
-use crate::engine::dispatch::handle_whole;
 
 /// The longest sleep of a schedule, so that a signal is noticed.
 const NAP: Duration = Duration::from_millis(100);
-
-/// How fast.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Pace {
-    /// Rings a second on a schedule; without it one after another ends.
-    pub(super) rate: Option<f64>,
-    /// Rings under way at a time, at most.
-    pub(super) in_flight: u32,
-}
-
-/// How long. Whichever ends first.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Until {
-    /// Not in the numbers.
-    pub(super) warm_up: Duration,
-    /// After the warm-up.
-    pub(super) duration: Option<Duration>,
-    /// After the warm-up.
-    pub(super) count: Option<u64>,
-}
 
 /// What was sent, and what was not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,34 +31,26 @@ pub(super) struct Sent {
 
 /// Sends rings to a worker.
 pub(super) struct Load {
-    app: Arc<App>,
-    rings: Rings,
-    recorder: Arc<Recorder>,
-    pace: Pace,
-    until: Until,
-    stop: CancellationToken,
+    pub(super) entrance: Entrance,
+    pub(super) rings: Rings,
+    pub(super) recorder: Arc<Recorder>,
+    pub(super) args: Args,
+    /// Ends it early.
+    pub(super) stop: CancellationToken,
     /// Both clocks as the run begins.
-    began: (Instant, Timestamp),
+    pub(super) began: (Instant, Timestamp),
     /// The number of the next ring.
-    next: AtomicU64,
-    /// Why a ring could not be understood. That is a mistake of ours.
-    broken: Mutex<Option<String>>,
+    pub(super) next: AtomicU64,
+    /// Why a ring could not be given to the worker.
+    pub(super) problem: OnceLock<anyhow::Error>,
 }
 
-impl Until {
-    /// When the last ring is due, from the beginning.
-    pub(super) fn end(&self) -> Duration {
-        let rest = self.duration.unwrap_or(Duration::MAX);
-        self.warm_up.saturating_add(rest)
-    }
-
-    /// How many rings a schedule has, the warm-up's too.
-    fn scheduled(&self, rate: f64) -> u64 {
-        let by_count = self.count.map(|count| due_by(rate, self.warm_up) + count);
-        let by_time = self.duration.map(|_| due_by(rate, self.end()));
-        let both = [by_count, by_time].into_iter().flatten();
-        both.min().unwrap_or(0)
-    }
+/// How many rings a schedule has, the warm-up's too.
+fn scheduled(args: &Args, rate: f64) -> u64 {
+    let by_count = args.count.map(|count| due_by(rate, args.warm_up) + count);
+    let by_time = args.span().map(|_| due_by(rate, args.end()));
+    let both = [by_count, by_time].into_iter().flatten();
+    both.min().unwrap_or(0)
 }
 
 /// When a ring of a schedule is due. From the rate each time, so that it never
@@ -101,43 +71,21 @@ fn due_by(rate: f64, moment: Duration) -> u64 {
 }
 
 impl Load {
-    pub(super) fn new(
-        app: Arc<App>,
-        rings: Rings,
-        recorder: Arc<Recorder>,
-        (pace, until): (Pace, Until),
-        stop: CancellationToken,
-    ) -> Arc<Self> {
-        let began = recorder.began();
-        Arc::new(Self {
-            app,
-            rings,
-            recorder,
-            pace,
-            until,
-            stop,
-            began: (began, wall_clock()),
-            next: AtomicU64::new(0),
-            broken: Mutex::default(),
-        })
-    }
-
     /// Sends all rings and waits until each has ended, which takes no longer than a
     /// ring lives.
     ///
     /// # Errors
-    /// A ring was broken.
+    /// A ring could not be given to the worker.
     pub(super) async fn drive(self: Arc<Self>) -> anyhow::Result<Sent> {
-        let behind = match self.pace.rate {
+        let behind = match self.args.rate {
             Some(rate) => {
                 let (this, handle) = (Arc::clone(&self), Handle::current());
                 tokio::task::spawn_blocking(move || this.on_schedule(rate, &handle)).await?
             }
             None => self.in_turn().await?,
         };
-        let broken = self.broken.lock();
-        if let Some(error) = broken.unwrap_or_else(PoisonError::into_inner).take() {
-            anyhow::bail!("a ring was broken: {error}");
+        if let Some(problem) = self.problem.get() {
+            anyhow::bail!("{problem:#}");
         }
         Ok(Sent {
             behind,
@@ -148,16 +96,16 @@ impl Load {
     /// Always so many at a time.
     async fn in_turn(self: &Arc<Self>) -> anyhow::Result<u64> {
         let counted = Arc::new(AtomicU64::new(0));
-        let senders = (0..self.pace.in_flight).map(|_| {
+        let senders = (0..self.args.most_in_flight()).map(|_| {
             let (this, counted) = (Arc::clone(self), Arc::clone(&counted));
             tokio::spawn(async move {
                 loop {
                     let due = this.began.0.elapsed();
-                    if due >= this.until.end() || this.stop.is_cancelled() {
+                    if due >= this.args.end() || this.stop.is_cancelled() {
                         break;
                     }
-                    if let Some(count) = this.until.count
-                        && due >= this.until.warm_up
+                    if let Some(count) = this.args.count
+                        && due >= this.args.warm_up
                         && counted.fetch_add(1, Ordering::Relaxed) >= count
                     {
                         break;
@@ -176,9 +124,9 @@ impl Load {
     /// own: the runtime's timers have steps of a millisecond, which is as long as a
     /// push takes. Returns how many rings stayed behind.
     fn on_schedule(self: &Arc<Self>, rate: f64, handle: &Handle) -> u64 {
-        let room = Arc::new(Semaphore::new(self.pace.in_flight as usize));
+        let room = Arc::new(Semaphore::new(self.args.most_in_flight() as usize));
         let under_way = TaskTracker::new();
-        let scheduled = self.until.scheduled(rate);
+        let scheduled = scheduled(&self.args, rate);
         let mut begun = 0;
         while begun < scheduled && self.sleep_until(due(begun, rate)) {
             let Some(permit) = self.permit(&room, handle) else {
@@ -218,23 +166,15 @@ impl Load {
 
     /// Room for one more, or none before the end.
     fn permit(&self, room: &Arc<Semaphore>, handle: &Handle) -> Option<OwnedSemaphorePermit> {
-        let end = self.until.duration.map(|_| self.until.end());
         // The last one may be begun a little later than it is due.
-        let over = end.is_some_and(|end| self.began.0.elapsed() >= end + NAP);
-        if let Ok(permit) = Arc::clone(room).try_acquire_owned() {
-            return (!over).then_some(permit);
-        }
+        let end = self.args.span().map(|_| self.args.end() + NAP);
+        let end = self.began.0 + end.unwrap_or(Duration::from_secs(1 << 30));
         handle.block_on(async {
-            let ended = async {
-                match end {
-                    Some(end) => tokio::time::sleep_until((self.began.0 + end).into()).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
-                permit = Arc::clone(room).acquire_owned() => permit.ok(),
-                () = ended => None,
+                biased;
                 () = self.stop.cancelled() => None,
+                () = tokio::time::sleep_until(end.into()) => None,
+                permit = Arc::clone(room).acquire_owned() => permit.ok(),
             }
         })
     }
@@ -244,22 +184,27 @@ impl Load {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         // By the schedule: a ring that waited here is as old as one that waited
         // in a queue.
-        let delivery = self.rings.ring(number, due, self.began.1.plus(due));
+        let ring = self.rings.ring(number, due, self.began.1.plus(due));
         self.recorder.begin(due, self.rings.devices());
-        match handle_whole(self.app.dispatcher(), delivery).await {
-            Verdict::Settled | Verdict::Split(_) | Verdict::Abandoned => {}
-            Verdict::Dead(error) => {
-                let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
-                *broken = Some(error.to_string());
-                self.stop.cancel();
-            }
+        if let Err(problem) = self.entrance.ring(ring).await {
+            // The first one says it all.
+            let _ = self.problem.set(problem);
+            self.stop.cancel();
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -279,14 +224,16 @@ mod tests {
 
     #[test]
     fn a_schedule_ends_by_time_or_by_count_whichever_comes_first() {
-        let until = |duration: Option<u64>, count| Until {
-            warm_up: SECOND,
-            duration: duration.map(Duration::from_secs),
-            count,
+        let scheduled = |line: &str| {
+            let words = ["bench", "--warm-up", "1s"].into_iter();
+            let args = Line::try_parse_from(words.chain(line.split(' ')))
+                .ok()
+                .unwrap();
+            scheduled(&args.args, 50.0)
         };
-        assert_eq!(until(Some(10), None).scheduled(50.0), 550);
-        assert_eq!(until(None, Some(7)).scheduled(50.0), 57);
-        assert_eq!(until(Some(10), Some(7)).scheduled(50.0), 57);
-        assert_eq!(until(Some(10), Some(700)).scheduled(50.0), 550);
+        assert_eq!(scheduled("--duration 10s"), 550);
+        assert_eq!(scheduled("--count 7"), 57);
+        assert_eq!(scheduled("--duration 10s --count 7"), 57);
+        assert_eq!(scheduled("--duration 10s --count 700"), 550);
     }
 }

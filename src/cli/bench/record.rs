@@ -6,11 +6,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::{CreationError, Histogram};
+use uuid::Uuid;
 
 use super::rings::due;
-use super::series::Series;
 use crate::call::event::Platform;
-use crate::call::outcome::{Outcomes, PushOutcome, PushResult, Report, ReportBody};
+use crate::call::outcome::{Outcomes, PushResult, Report, ReportBody};
 use crate::call::receipt::Receipt;
 use crate::engine::history::{History, Stage, Wanted};
 
@@ -22,6 +22,9 @@ const LONGEST: u64 = 2 * 3_600 * 1_000_000;
 const MOST_ENDS: usize = 100;
 /// Pushes looked at in a sample.
 const SAMPLE: usize = 256;
+/// Steps over time, at most, and how long they are at first: that doubles as the
+/// run goes on.
+const STEPS: (usize, Duration) = (120, Duration::from_millis(250));
 
 /// Takes the worker's reports and sums them up.
 #[derive(Debug)]
@@ -33,8 +36,6 @@ pub(super) struct Recorder {
 #[derive(Debug)]
 struct Inner {
     began: Instant,
-    /// Pushes begun and not ended, those of the warm-up too.
-    under_way: u64,
     /// The history's next push that no sample has looked at.
     next: u64,
     tally: Tally,
@@ -47,33 +48,54 @@ pub(super) struct Tally {
     pub(super) sent: u64,
     /// Rings begun.
     pub(super) rings: u64,
-    /// By platform.
-    pub(super) sides: [Side; 2],
-    /// Platform, result and the provider's word.
-    pub(super) ends: BTreeMap<(Platform, PushResult, Option<String>), u64>,
-    /// Over time.
-    pub(super) series: Series,
-    /// How long after a ring was due it was given to the worker, in microseconds.
-    pub(super) late: Histogram<u64>,
-    /// The last end, from the end of the warm-up.
-    pub(super) last: Duration,
-}
-
-/// One platform's numbers.
-#[derive(Clone, Debug)]
-pub(super) struct Side {
-    /// From when an accepted push was due until it was accepted, in microseconds.
-    pub(super) took: Histogram<u64>,
-    /// One attempt at the provider, of a sample of the pushes, in microseconds.
-    pub(super) attempt: Histogram<u64>,
+    /// Pushes begun and not ended, those of the warm-up too.
+    pub(super) under_way: u64,
+    /// Outcomes of pushes that had one already, those of the warm-up too.
+    pub(super) twice: u64,
     /// Attempts of the pushes that ended.
     pub(super) attempts: u64,
     /// Pushes that took more than one.
     pub(super) repeated: u64,
+    /// In microseconds, by [`Timed`] and platform.
+    pub(super) times: [[Histogram<u64>; 2]; 3],
+    /// How long after a ring was due it was given to the worker, in microseconds.
+    pub(super) late: Histogram<u64>,
+    /// Platform, result and the provider's word.
+    pub(super) ends: BTreeMap<(Platform, PushResult, Option<String>), u64>,
+    /// Accepted on iOS, on Android, ended otherwise, and the longest that an accepted
+    /// one took, in microseconds: in each step of time.
+    pub(super) steps: Vec<[u64; 4]>,
+    /// How long a step is.
+    pub(super) width: Duration,
+    /// The last end, from the end of the warm-up.
+    pub(super) last: Duration,
+}
+
+/// What is timed of a push.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Timed {
+    /// From when an accepted push was due until it had its outcome.
+    Latency,
+    /// From when a push was due until a request for it was at the simulator.
+    Gateway,
+    /// One attempt at the provider, of a sample of the pushes.
+    Attempt,
+}
+
+/// How a push ended, as its outcome says.
+#[derive(Clone, Debug)]
+pub(super) struct End {
+    /// The ring's.
+    pub(super) event_id: Uuid,
+    pub(super) platform: Platform,
+    pub(super) result: PushResult,
+    /// The provider's word.
+    pub(super) reason: Option<String>,
+    pub(super) attempts: u32,
 }
 
 /// Where a platform stands in arrays.
-pub(super) const fn place(platform: Platform) -> usize {
+const fn place(platform: Platform) -> usize {
     match platform {
         Platform::Ios | Platform::Unknown => 0,
         Platform::Android => 1,
@@ -81,84 +103,103 @@ pub(super) const fn place(platform: Platform) -> usize {
 }
 
 /// For a histogram.
-pub(super) fn micros(span: Duration) -> u64 {
+fn micros(span: Duration) -> u64 {
     u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// How it goes, for the progress bar.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Now {
-    pub(super) elapsed: Duration,
-    pub(super) rings: u64,
-    pub(super) accepted: u64,
-    pub(super) failed: u64,
-    pub(super) under_way: u64,
-    pub(super) half: Duration,
-    pub(super) nearly_all: Duration,
-}
-
 impl Tally {
-    fn new() -> Result<Self, CreationError> {
+    /// # Errors
+    /// Never: the digits are among those that the library takes.
+    pub(super) fn new() -> Result<Self, CreationError> {
         // Of a fixed size: some 200 KiB each.
-        let times = || Histogram::new_with_max(LONGEST, DIGITS);
-        let side = || -> Result<Side, CreationError> {
-            Ok(Side {
-                took: times()?,
-                attempt: times()?,
-                attempts: 0,
-                repeated: 0,
-            })
-        };
+        let times = Histogram::new_with_max(LONGEST, DIGITS)?;
         Ok(Self {
             sent: 0,
             rings: 0,
-            sides: [side()?, side()?],
+            under_way: 0,
+            twice: 0,
+            attempts: 0,
+            repeated: 0,
+            times: [(); 3].map(|()| [times.clone(), times.clone()]),
+            late: times,
             ends: BTreeMap::new(),
-            series: Series::new()?,
-            late: times()?,
+            steps: Vec::new(),
+            width: STEPS.1,
             last: Duration::ZERO,
         })
     }
 
-    /// Both platforms.
-    pub(super) fn took(&self) -> Histogram<u64> {
-        let [ios, android] = &self.sides;
-        let mut both = ios.took.clone();
+    /// What was timed on a platform.
+    pub(super) fn times(&self, timed: Timed, platform: Platform) -> &Histogram<u64> {
+        &self.times[timed as usize][place(platform)]
+    }
+
+    /// On both platforms.
+    pub(super) fn both(&self, timed: Timed) -> Histogram<u64> {
+        let [ios, android] = &self.times[timed as usize];
+        let mut both = ios.clone();
         // They are of one size.
-        let _ = both.add(&android.took);
+        let _ = both.add(android);
         both
     }
 
-    /// Pushes that ended so.
-    pub(super) fn count(&self, wanted: impl Fn(PushResult) -> bool) -> u64 {
-        let hits = self
-            .ends
-            .iter()
-            .filter(|((_, result, _), _)| wanted(*result));
-        hits.map(|(_, count)| count).sum()
+    fn time(&mut self, timed: Timed, platform: Platform, span: Duration) {
+        self.times[timed as usize][place(platform)].saturating_record(micros(span));
     }
 
-    fn end(&mut self, outcome: PushOutcome, due: Duration, now: Duration, under_way: u64) {
-        let spent = now.saturating_sub(due);
-        let (platform, result) = (outcome.platform, outcome.result);
-        let side = &mut self.sides[place(platform)];
-        side.attempts += u64::from(outcome.attempts);
-        side.repeated += u64::from(outcome.attempts > 1);
-        let step = self.series.at(now);
-        step.in_flight = step.in_flight.max(under_way);
-        if result == PushResult::Accepted {
-            side.took.saturating_record(micros(spent));
-            // These begin small and grow.
-            let _ = step.took[place(platform)].record(micros(spent).min(LONGEST));
-        } else {
-            step.failed += 1;
+    /// Pushes that were accepted.
+    pub(super) fn accepted(&self) -> u64 {
+        let times = self.times[Timed::Latency as usize].iter();
+        times.map(Histogram::len).sum()
+    }
+
+    /// Pushes that have an outcome.
+    pub(super) fn ended(&self) -> u64 {
+        self.ends.values().sum()
+    }
+
+    fn end(&mut self, end: End, due: Duration, now: Duration) {
+        self.attempts += u64::from(end.attempts);
+        self.repeated += u64::from(end.attempts > 1);
+        let accepted = end.result == PushResult::Accepted;
+        let took = now.saturating_sub(due);
+        let kind = if accepted { place(end.platform) } else { 2 };
+        let step = self.step(now);
+        step[kind] += 1;
+        if accepted {
+            step[3] = step[3].max(micros(took));
+            self.time(Timed::Latency, end.platform, took);
         }
         self.last = self.last.max(now);
-        let mut key = (platform, result, outcome.reason);
+        let mut key = (end.platform, end.result, end.reason);
         if self.ends.len() >= MOST_ENDS && !self.ends.contains_key(&key) {
             key.2 = None;
         }
         *self.ends.entry(key).or_default() += 1;
+    }
+
+    /// The step of a moment.
+    fn step(&mut self, moment: Duration) -> &mut [u64; 4] {
+        let place = loop {
+            let place = moment.as_nanos() / self.width.as_nanos();
+            match usize::try_from(place) {
+                Ok(place) if place < STEPS.0 => break place,
+                Ok(_) | Err(_) => self.widen(),
+            }
+        };
+        if self.steps.len() <= place {
+            self.steps.resize(place + 1, [0; 4]);
+        }
+        &mut self.steps[place]
+    }
+
+    fn widen(&mut self) {
+        self.width *= 2;
+        let pair = |pair: &[[u64; 4]]| {
+            let [a, b] = [pair[0], pair.get(1).copied().unwrap_or_default()];
+            [a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3].max(b[3])]
+        };
+        self.steps = self.steps.chunks(2).map(pair).collect();
     }
 }
 
@@ -166,12 +207,10 @@ impl Recorder {
     /// # Errors
     /// Never: the digits are among those that the library takes.
     pub(super) fn new(warm_up: Duration) -> Result<Self, CreationError> {
-        let tally = Tally::new()?;
         let inner = Inner {
             began: Instant::now(),
-            under_way: 0,
             next: 0,
-            tally,
+            tally: Tally::new()?,
         };
         Ok(Self {
             warm_up,
@@ -192,29 +231,38 @@ impl Recorder {
     /// A ring with so many phones is given to the worker now.
     pub(super) fn begin(&self, due: Duration, phones: u32) {
         let mut inner = self.lock();
-        inner.under_way += u64::from(phones);
         let late = inner.began.elapsed().saturating_sub(due);
+        let tally = &mut inner.tally;
+        tally.under_way += u64::from(phones);
         if due >= self.warm_up {
-            inner.tally.sent += u64::from(phones);
-            inner.tally.rings += 1;
-            inner.tally.late.saturating_record(micros(late));
+            tally.sent += u64::from(phones);
+            tally.rings += 1;
+            tally.late.saturating_record(micros(late));
         }
     }
 
-    /// How it goes.
-    pub(super) fn now(&self) -> Now {
-        let inner = self.lock();
-        let tally = &inner.tally;
-        let both = tally.took();
-        let accepted = both.len();
-        Now {
-            elapsed: inner.began.elapsed(),
-            rings: tally.rings,
-            accepted,
-            failed: tally.count(|result| result != PushResult::Accepted),
-            under_way: inner.under_way,
-            half: Duration::from_micros(both.value_at_quantile(0.5)),
-            nearly_all: Duration::from_micros(both.value_at_quantile(0.99)),
+    /// A push has its outcome.
+    pub(super) fn ended(&self, end: End) {
+        let due = due(end.event_id);
+        let mut inner = self.lock();
+        inner.tally.under_way = inner.tally.under_way.saturating_sub(1);
+        if let Some(due) = due.checked_sub(self.warm_up) {
+            let now = inner.began.elapsed().saturating_sub(self.warm_up);
+            inner.tally.end(end, due, now);
+        }
+    }
+
+    /// A push that has one already has another.
+    pub(super) fn ended_again(&self) {
+        self.lock().tally.twice += 1;
+    }
+
+    /// A request for a push that was due then was at the simulator at this moment.
+    pub(super) fn arrived(&self, platform: Platform, due: Duration, at: Instant) {
+        let mut inner = self.lock();
+        if due >= self.warm_up {
+            let spent = at.saturating_duration_since(inner.began + due);
+            inner.tally.time(Timed::Gateway, platform, spent);
         }
     }
 
@@ -229,9 +277,9 @@ impl Recorder {
             if !ended || due(push.subject.event_id) < self.warm_up {
                 continue;
             }
-            let side = &mut inner.tally.sides[place(push.subject.platform)];
             for attempt in push.attempts.iter().filter(|attempt| attempt.started) {
-                side.attempt.saturating_record(micros(attempt.took));
+                let (platform, took) = (push.subject.platform, attempt.took);
+                inner.tally.time(Timed::Attempt, platform, took);
             }
         }
         inner.next = seen.first().map_or(next, |newest| newest.number + 1);
@@ -245,23 +293,18 @@ impl Recorder {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn ended(&self, outcome: PushOutcome) {
-        let due = due(outcome.event_id);
-        let mut inner = self.lock();
-        let under_way = inner.under_way;
-        inner.under_way = under_way.saturating_sub(1);
-        if let Some(due) = due.checked_sub(self.warm_up) {
-            let now = inner.began.elapsed().saturating_sub(self.warm_up);
-            inner.tally.end(outcome, due, now, under_way);
-        }
-    }
 }
 
 impl Outcomes for Recorder {
     fn publish(&self, report: Report, receipt: Receipt) {
         match report.body {
-            ReportBody::Push(outcome) => self.ended(outcome),
+            ReportBody::Push(outcome) => self.ended(End {
+                event_id: outcome.event_id,
+                platform: outcome.platform,
+                result: outcome.result,
+                reason: outcome.reason,
+                attempts: outcome.attempts,
+            }),
             ReportBody::Token(_) | ReportBody::Unreachable(_) => {}
         }
         // Counted is as safe as it gets here.
@@ -271,32 +314,16 @@ impl Outcomes for Recorder {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use uuid::Uuid;
-
     use super::*;
-    use crate::call::event::EventKind;
-    use crate::call::time::Timestamp;
 
-    fn outcome(due: Duration, platform: Platform, result: PushResult) -> PushOutcome {
+    fn end(due: Duration, platform: Platform, result: PushResult) -> End {
         let due = u64::try_from(due.as_nanos()).unwrap();
-        PushOutcome {
-            at: Timestamp::from_millis(0),
-            event: EventKind::Ring,
+        End {
             event_id: Uuid::from_u64_pair(7, due),
-            call_id: Arc::from("c"),
-            device_id: None,
-            app: None,
             platform,
-            environment: None,
             result,
             reason: Some(format!("{result:?}")),
-            detail: None,
-            provider_id: None,
             attempts: 2,
-            queue_ms: 0,
-            push_ms: 0,
         }
     }
 
@@ -315,33 +342,57 @@ mod tests {
             (late, Platform::Android, PushResult::Accepted),
             (late, Platform::Android, PushResult::DeadToken),
         ] {
-            recorder.ended(outcome(due, platform, result));
+            recorder.ended(end(due, platform, result));
         }
         let tally = recorder.take();
         assert_eq!((tally.rings, tally.sent), (2, 4));
-        assert_eq!(tally.count(|_| true), 3);
-        assert_eq!(tally.count(|result| result == PushResult::Accepted), 2);
-        assert_eq!(tally.sides.clone().map(|side| side.attempts), [2, 4]);
+        assert_eq!(tally.ended(), 3);
+        assert_eq!(tally.accepted(), 2);
+        assert_eq!((tally.attempts, tally.repeated), (6, 3));
         // From when it was due, however late it was begun.
-        let took = tally.took();
+        let took = tally.both(Timed::Latency);
         assert_eq!(took.len(), 2);
         assert!(took.min() >= 1_490_000, "{}", took.min());
         assert_eq!(tally.late.len(), 2);
-        assert_eq!(recorder.now().under_way, 1);
-        let steps = tally.series.steps();
-        assert_eq!(steps.iter().map(|step| step.failed).sum::<u64>(), 1);
+        assert_eq!(tally.under_way, 1);
+        assert_eq!(tally.steps.iter().map(|step| step[2]).sum::<u64>(), 1);
+        let began = recorder.began();
+        recorder.arrived(Platform::Ios, early, began + early);
+        recorder.arrived(Platform::Ios, late, began + late + early);
+        let tally = recorder.take();
+        let gateway = tally.times(Timed::Gateway, Platform::Ios);
+        assert_eq!((gateway.len(), gateway.max() / 1_000), (1, 900));
     }
 
     #[test]
     fn reasons_without_end_take_no_memory_without_end() {
         let recorder = Recorder::new(Duration::ZERO).unwrap();
         for n in 0..1_000 {
-            let mut outcome = outcome(Duration::ZERO, Platform::Ios, PushResult::Rejected);
-            outcome.reason = Some(format!("reason {n}"));
-            recorder.ended(outcome);
+            let mut end = end(Duration::ZERO, Platform::Ios, PushResult::Rejected);
+            end.reason = Some(format!("reason {n}"));
+            recorder.ended(end);
         }
         let tally = recorder.take();
-        assert_eq!(tally.count(|_| true), 1_000);
+        assert_eq!(tally.ended(), 1_000);
         assert_eq!(tally.ends.len(), MOST_ENDS + 1);
+    }
+
+    #[test]
+    fn steps_become_wider_and_nothing_is_lost() {
+        let mut tally = Tally::new().unwrap();
+        tally.step(Duration::from_millis(950))[2] += 1;
+        assert_eq!(tally.steps, [[0; 4], [0; 4], [0; 4], [0, 0, 1, 0]]);
+        for second in 0..4_000 {
+            let kind = usize::try_from(second % 2).unwrap();
+            let step = tally.step(Duration::from_secs(second));
+            (step[kind], step[3]) = (step[kind] + 1, second);
+            assert!(tally.steps.len() <= STEPS.0);
+        }
+        assert_eq!(tally.width, Duration::from_secs(64));
+        let sum = |kind: usize| tally.steps.iter().map(|step| step[kind]).sum::<u64>();
+        assert_eq!([0, 1, 2].map(sum), [2_000, 2_000, 1]);
+        assert_eq!(tally.steps[0], [32, 32, 1, 63]);
+        tally.step(Duration::from_secs(7 * 24 * 3_600))[0] += 1;
+        assert!(tally.steps.len() <= STEPS.0);
     }
 }

@@ -7,14 +7,13 @@ use bytes::Bytes;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::Args;
+use super::args::Args;
 use super::target::Target;
 use crate::app::profiles;
-use crate::call::event::{Event, PartNumber, Platform};
+use crate::call::event::{Event, Platform};
 use crate::call::time::Timestamp;
 use crate::cli::Usage;
 use crate::engine::deadline::wall_clock;
-use crate::engine::delivery::{Delivery, Source};
 
 /// What a ring is made of; everything in it but ids, tokens and times.
 #[derive(Debug)]
@@ -29,10 +28,26 @@ pub(super) struct Rings {
     nonce: u64,
 }
 
+/// A ring as a producer publishes it.
+#[derive(Clone, Debug)]
+pub(super) struct Ring {
+    pub(super) event_id: Uuid,
+    /// Of all its phones.
+    pub(super) platform: Platform,
+    pub(super) body: Bytes,
+}
+
 /// When a ring is due, from the beginning of the run. It travels in the ring's
 /// id, so that nothing has to be remembered of rings under way.
 pub(super) fn due(event_id: Uuid) -> Duration {
     Duration::from_nanos(event_id.as_u64_pair().1)
+}
+
+/// The same of a phone's token, which the provider sees. None of another's.
+pub(super) fn due_of_token(token: &str) -> Option<Duration> {
+    let digits = token.split_once(":APA91b").map_or(token, |(_, rest)| rest);
+    let word = |range| u64::from_str_radix(digits.get(range)?, 16).ok();
+    Some(Duration::from_nanos(word(0..16)? ^ word(16..32)?))
 }
 
 impl Rings {
@@ -49,7 +64,7 @@ impl Rings {
         let caller = json!({"id": "bench-caller", "name": "Bench Caller", "handle": "+15550100"});
         let data = json!(profile.example_data());
         let rings = Self {
-            platforms: target.platforms.clone(),
+            platforms: target.platforms(),
             devices: args.devices,
             life: args.timeout,
             app: json!(target.app).to_string(),
@@ -62,11 +77,7 @@ impl Rings {
         let first = rings.ring(0, Duration::ZERO, wall_clock());
         let event = Event::decode(&first.body, target.config.ring.limits())?;
         if let Some(Err(bad)) = event.devices().first().map(|entry| &entry.device) {
-            anyhow::bail!(
-                "a ring of this app is broken: {}: {}",
-                bad.reason,
-                bad.error
-            );
+            anyhow::bail!("a ring of this app is broken: {}", bad.error);
         }
         Ok(rings)
     }
@@ -76,9 +87,8 @@ impl Rings {
         self.devices
     }
 
-    /// The ring with this number, due so long after the beginning, as it would come
-    /// from its platform's queue.
-    pub(super) fn ring(&self, number: u64, due: Duration, sent_at: Timestamp) -> Delivery {
+    /// The ring with this number, due so long after the beginning.
+    pub(super) fn ring(&self, number: u64, due: Duration, sent_at: Timestamp) -> Ring {
         let place = usize::try_from(number).unwrap_or_default() % self.platforms.len().max(1);
         let platform = self.platforms.get(place).copied().unwrap_or(Platform::Ios);
         let due = u64::try_from(due.as_nanos()).unwrap_or(u64::MAX);
@@ -89,7 +99,7 @@ impl Rings {
             self.middle
         );
         for device in 0..self.devices {
-            let token = self.token(platform, number, device);
+            let token = self.token(platform, number, device, due);
             let (comma, name) = (if device > 0 { "," } else { "" }, platform.name());
             // Writing to a string does not fail.
             let _ = write!(
@@ -99,21 +109,21 @@ impl Rings {
             );
         }
         body.push_str("]}");
-        Delivery {
+        Ring {
+            event_id: id,
+            platform,
             body: Bytes::from(body),
-            source: Source::Platform(platform),
-            part: PartNumber::WHOLE,
-            trace: std::sync::Arc::default(),
         }
     }
 
-    /// A token of the usual form and length that no other phone of any run has.
-    fn token(&self, platform: Platform, number: u64, device: u32) -> String {
+    /// A token of the usual form and length that no other phone of any run has. Two
+    /// of its words make out when the ring is due.
+    fn token(&self, platform: Platform, number: u64, device: u32, due: u64) -> String {
         let phone = number
             .wrapping_mul(u64::from(self.devices))
             .wrapping_add(u64::from(device));
         let first = scattered(self.nonce.wrapping_add(phone));
-        let rest = scattered(first ^ self.nonce);
+        let rest = first ^ due;
         match platform {
             Platform::Ios => format!("{first:016x}{rest:016x}{first:016x}{rest:016x}"),
             Platform::Android | Platform::Unknown => {
@@ -161,8 +171,9 @@ mod tests {
         for number in 0..200 {
             let due = Duration::from_micros(number * 2_000);
             let now = Timestamp::from_millis(1_790_000_000_000);
-            let delivery = rings.ring(number, due, now);
-            let event = Event::decode(&delivery.body, limits).unwrap();
+            let ring = rings.ring(number, due, now);
+            let event = Event::decode(&ring.body, limits).unwrap();
+            assert_eq!(event.event_id, ring.event_id);
             assert_eq!(super::due(event.event_id), due);
             assert_eq!(event.expires_at.since(event.sent_at), rings.life);
             assert!(ids.insert(event.event_id));
@@ -170,11 +181,20 @@ mod tests {
                 let device = entry.device.as_ref().unwrap();
                 let wanted = rings.platforms[usize::try_from(number % 2).unwrap()];
                 assert_eq!(device.platform, wanted);
-                assert_eq!(delivery.source, Source::Platform(wanted));
+                assert_eq!(ring.platform, wanted);
+                assert_eq!(due_of_token(device.token.expose()), Some(due));
                 assert!(tokens.insert(device.token.expose().to_owned()));
             }
         }
         assert_eq!(tokens.len(), 600);
+        for other in [
+            "",
+            "80f1c2",
+            "not hexadecimal at all, but long",
+            "x:APA91b12",
+        ] {
+            assert_eq!(due_of_token(other), None);
+        }
     }
 
     /// So that a script can pick a share of the phones by their first digit.
@@ -183,7 +203,7 @@ mod tests {
         let rings = rings(1);
         for platform in [Platform::Ios, Platform::Android] {
             let zeros = (0..16_000)
-                .filter(|n| rings.token(platform, *n, 0).starts_with('0'))
+                .filter(|n| rings.token(platform, *n, 0, 7).starts_with('0'))
                 .count();
             assert!((800..1_200).contains(&zeros), "{zeros} of 16000");
         }

@@ -1,13 +1,15 @@
-//! The summary on a terminal, and how numbers are written.
+//! How numbers are written, and the summary on a terminal.
 
-use std::fmt::Write as _;
 use std::io::{self, Write as _};
-use std::time::Duration;
 
-use serde_json::Value;
+use minijinja::value::Serde;
+use minijinja::{AutoEscape, Environment, Error, UndefinedBehavior};
+use serde_json::json;
 
 use super::summary::Summary;
 use crate::cli::screen::Screen;
+
+const TEXT: &str = include_str!("assets/summary.txt");
 
 impl Summary {
     /// Writes it.
@@ -16,102 +18,55 @@ impl Summary {
     /// Standard output is closed.
     pub(super) fn show(&self, screen: &mut Screen, json: bool) -> io::Result<()> {
         if json {
-            let value = serde_json::to_value(self).unwrap_or(Value::Null);
-            return writeln!(screen, "{value:#}");
+            return writeln!(screen, "{:#}", self.document);
         }
-        self.heading(screen)?;
-        writeln!(screen)?;
-        self.times(screen)?;
-        writeln!(screen)?;
-        for line in self.costs() {
-            screen.paragraph(line.0, &line.1)?;
-        }
-        for hindrance in &self.hindrances {
-            screen.paragraph("trouble", hindrance)?;
-        }
-        if self.behind > 0 {
-            let text = format!(
-                "{} rings that were due were not sent: too many others were still under way",
-                self.behind
-            );
-            screen.paragraph("behind", &text)?;
-        }
-        if let Some(report) = &self.report {
-            screen.paragraph("report", &report.display().to_string())?;
-        }
-        Ok(())
+        let text = self.text(screen).map_err(io::Error::other)?;
+        writeln!(screen, "{}", text.trim_end())
     }
 
-    fn heading(&self, screen: &mut Screen) -> io::Result<()> {
-        let title = format!("{} accepted a second", count_of(self.rate));
-        let title = screen.bold(&title);
-        let early = if self.stopped { ", ended early" } else { "" };
-        writeln!(
-            screen,
-            "{title}: {} of {} pushes in {:.1} s to {}{early}",
-            self.accepted, self.sent, self.seconds, self.target.what
-        )?;
-        for end in &self.results {
-            let reason = end.reason.as_deref().unwrap_or_default();
-            let style = if end.result == "accepted" { "32" } else { "31" };
-            let result = screen.styled(style, &format!("{:<16}", end.result));
-            let (count, platform) = (end.count, end.platform);
-            writeln!(screen, "  {count:>9}  {platform:<8} {result} {reason}")?;
-        }
-        if self.repeated > 0 {
-            let (repeated, attempts) = (self.repeated, self.attempts);
-            writeln!(
-                screen,
-                "  {repeated:>9}  took more than one attempt ({attempts} attempts in all)"
-            )?;
-        }
-        Ok(())
-    }
-
-    fn times(&self, screen: &mut Screen) -> io::Result<()> {
-        let names = ["p50", "p90", "p95", "p99", "p99.9", "longest"];
-        let head = format!("  {:<22}{}", "milliseconds", in_columns(names));
-        let head = screen.styled("2", &head);
-        writeln!(screen, "{head}")?;
-        let rows = [
-            ("iOS, due to accepted", self.latency.ios),
-            ("Android, the same", self.latency.android),
-            ("iOS, one attempt", self.attempt.ios),
-            ("Android, one attempt", self.attempt.android),
-            ("due to taken", self.late),
-        ];
-        for (name, times) in rows {
-            let Some(t) = times else { continue };
-            let times = [t.p50, t.p90, t.p95, t.p99, t.p99_9, t.max].map(digits);
-            writeln!(screen, "  {name:<22}{}", in_columns(times))?;
-        }
-        Ok(())
-    }
-
-    fn costs(&self) -> Vec<(&'static str, String)> {
-        let cost = &self.cost;
-        let mut lines = Vec::new();
-        if let (Some(cpu), Some(each)) = (cost.cpu_seconds, cost.cpu_seconds_per_10000) {
-            let memory = cost.peak_memory_bytes.map_or(String::new(), |bytes| {
-                format!(", {} of memory at most", mebibytes(bytes))
-            });
-            let text = format!("{cpu:.2} s of CPU, {each:.2} s for 10 000 pushes{memory}");
-            lines.push(("worker", text));
-        }
-        if let Some(cpu) = cost.simulator_cpu_seconds {
-            let text = format!("{cpu:.2} s of CPU in a process of its own");
-            lines.push(("simulator", text));
-        }
-        lines
+    fn text(&self, screen: &Screen) -> Result<String, Error> {
+        let view = json!({"run": self.document, "rows": self.rows()});
+        let mut templates = templates();
+        let colored = screen.bold("x") != "x";
+        templates.add_filter("styled", move |text: String, style: String| {
+            if colored {
+                format!("\x1b[{style}m{text}\x1b[0m")
+            } else {
+                text
+            }
+        });
+        templates.add_template("summary.txt", TEXT)?;
+        templates.get_template("summary.txt")?.render(Serde(view))
     }
 }
 
-fn in_columns(texts: impl IntoIterator<Item = impl std::fmt::Display>) -> String {
-    texts.into_iter().fold(String::new(), |mut line, text| {
-        // Writing to a string does not fail.
-        let _ = write!(line, "{text:>10}");
-        line
-    })
+/// Room for templates that know how numbers are written: `ms`, `count`, `mib`, and for
+/// columns `left` and `right`.
+pub(super) fn templates() -> Environment<'static> {
+    let mut templates = Environment::new();
+    templates.set_auto_escape_callback(|name| {
+        if name == "report.html" {
+            AutoEscape::Html
+        } else {
+            AutoEscape::None
+        }
+    });
+    templates.set_undefined_behavior(UndefinedBehavior::Strict);
+    templates.add_filter("ms", digits);
+    templates.add_filter("count", count_of);
+    templates.add_filter("mib", |bytes: f64| {
+        format!("{:.0} MiB", bytes / 1_048_576.0)
+    });
+    templates.add_filter("fixed", |number: f64, places: usize| {
+        format!("{number:.places$}")
+    });
+    templates.add_filter("left", |text: String, width: usize| {
+        format!("{text:<width$}")
+    });
+    templates.add_filter("right", |text: String, width: usize| {
+        format!("{text:>width$}")
+    });
+    templates
 }
 
 /// A time in milliseconds with the digits that matter.
@@ -121,11 +76,6 @@ pub(super) fn digits(millis: f64) -> String {
         millis if millis < 100.0 => format!("{millis:.1}"),
         millis => count_of(millis),
     }
-}
-
-/// The same with its unit.
-pub(super) fn millis(span: Duration) -> String {
-    format!("{} ms", digits(span.as_secs_f64() * 1_000.0))
 }
 
 /// A number without fractions, its thousands apart.
@@ -139,11 +89,6 @@ pub(super) fn count_of(number: f64) -> String {
         text.push(digit);
     }
     text
-}
-
-#[allow(clippy::cast_precision_loss)] // rounded anyway
-pub(super) fn mebibytes(bytes: u64) -> String {
-    format!("{:.0} MiB", bytes as f64 / 1_048_576.0)
 }
 
 #[cfg(test)]

@@ -1,28 +1,18 @@
 //! Where the load goes.
 
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::Duration;
+use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use http::Uri;
-use serde_json::Value;
-use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
-use tokio::time::timeout;
+use uuid::Uuid;
 
-use super::Args;
+use super::args::Args;
+use super::simulated::Simulated;
+use crate::amqp::Connector;
 use crate::call::event::{Environment, EnvironmentChoice, Platform};
 use crate::cli::Usage;
 use crate::config::{AppSettings, Config};
 use crate::providers::apns;
-use crate::simulator::Script;
-
-/// The simulator makes an RSA key first, which takes a moment in a debug build.
-const START: Duration = Duration::from_secs(60);
-/// For the simulator to end by itself.
-const END: Duration = Duration::from_secs(2);
 
 /// Apple's and Google's hosts end so.
 const REAL: [&str; 3] = ["apple.com", "googleapis.com", "google.com"];
@@ -34,12 +24,14 @@ pub(super) struct Target {
     pub(super) config: Config,
     pub(super) app: String,
     pub(super) profile: String,
-    pub(super) platforms: Vec<Platform>,
     /// What it is, in words.
     pub(super) what: &'static str,
     /// Where each platform's pushes go.
-    pub(super) urls: Vec<(Platform, String)>,
-    simulator: Option<Simulator>,
+    urls: Vec<(Platform, String)>,
+    /// The broker's address, without a login.
+    pub(super) broker: Option<String>,
+    /// What answers there, if nothing else was named.
+    pub(super) simulator: Option<Simulated>,
 }
 
 impl Target {
@@ -52,7 +44,7 @@ impl Target {
         let (mut config, simulator) = if let Some(file) = &args.config {
             (Config::load(file)?, None)
         } else {
-            let simulator = Simulator::start(args).await?;
+            let simulator = Simulated::start(args).await?;
             (of_simulator(&simulator.config)?, Some(simulator))
         };
         if let Some(url) = &args.gateway {
@@ -62,6 +54,12 @@ impl Target {
             (Some(_), _) => "a gateway",
             (None, Some(_)) => "the gateways of a configuration",
             (None, None) => "the simulator",
+        };
+        let broker = if args.broker {
+            own_queues(&mut config, args);
+            Some(Connector::new(&config.amqp)?.endpoint())
+        } else {
+            None
         };
         // Longer than a ring of this run lives, and what the engine keeps of it.
         config.ring.max_ttl = config.ring.max_ttl.max(args.timeout);
@@ -75,23 +73,22 @@ impl Target {
             config,
             app,
             profile: profile.unwrap_or_default(),
-            platforms: urls.iter().map(|(platform, _)| *platform).collect(),
             what,
             urls,
+            broker,
             simulator,
         })
     }
 
-    /// The process of the simulator that answers, if it is one's own.
-    pub(super) fn simulator_pid(&self) -> Option<u32> {
-        self.simulator.as_ref()?.child.id()
+    /// Those that get load.
+    pub(super) fn platforms(&self) -> Vec<Platform> {
+        self.urls.iter().map(|(platform, _)| *platform).collect()
     }
 
-    /// Ends the simulator.
-    pub(super) async fn close(self) {
-        if let Some(simulator) = self.simulator {
-            simulator.end().await;
-        }
+    /// Where a platform's pushes go.
+    pub(super) fn url(&self, wanted: Platform) -> Option<&str> {
+        let hit = self.urls.iter().find(|(platform, _)| *platform == wanted);
+        hit.map(|(_, url)| url.as_str())
     }
 }
 
@@ -109,6 +106,19 @@ fn of_simulator(file: &Path) -> anyhow::Result<Config> {
     config.fcm.url = own.fcm.url;
     config.fcm.ca_file = own.fcm.ca_file;
     Ok(config)
+}
+
+/// A broker is everybody's: nothing of a worker that is in use may be touched.
+fn own_queues(config: &mut Config, args: &Args) {
+    if let Some(url) = args
+        .amqp_url
+        .as_ref()
+        .filter(|url| !url.expose().is_empty())
+    {
+        config.amqp.url = url.clone();
+    }
+    config.amqp.prefix = format!("ringpush-bench-{}", Uuid::new_v4().simple());
+    config.amqp.declare = true;
 }
 
 /// Sends both platforms to another server.
@@ -135,19 +145,12 @@ fn redirect(config: &mut Config, url: &str, args: &Args) -> Result<(), Usage> {
 
 /// Leaves one app, and of it the platforms that are wanted.
 fn only_app(config: &mut Config, args: &Args) -> Result<String, Usage> {
-    let known: Vec<&str> = config.apps.keys().map(String::as_str).collect();
-    let name = match (&args.app, &known[..]) {
-        (Some(name), _) => name.clone(),
-        (None, [only]) => (*only).to_owned(),
-        (None, _) => {
-            let known = known.join(", ");
-            return Err(Usage(format!("--app: choose one of {known}")));
-        }
-    };
-    let known = known.join(", ");
-    let Some(mut app) = config.apps.remove(&name) else {
-        let problem = format!("--app: {name} is not configured; there is {known}");
-        return Err(Usage(problem));
+    let known: Vec<String> = config.apps.keys().cloned().collect();
+    let only = known.first().filter(|_| known.len() == 1);
+    let name = args.app.as_ref().or(only);
+    let Some((name, mut app)) = name.and_then(|name| config.apps.remove_entry(name)) else {
+        let known = known.join(", ");
+        return Err(Usage(format!("--app: choose one of {known}")));
     };
     // What is not loaded is not connected to either.
     app.ios = app.ios.filter(|_| args.platform.has(Platform::Ios));
@@ -203,89 +206,6 @@ fn refuse_real(platform: Platform, url: &str) -> Result<(), Usage> {
          revoked. Leave out --config to load a simulator, name your own server with --gateway, \
          or set {key} to it; for one real push use `ringpush send`"
     )))
-}
-
-/// A simulator in a process of its own, so that its work is not taken for the
-/// worker's.
-#[derive(Debug)]
-struct Simulator {
-    child: Child,
-    config: PathBuf,
-    // Keys are in here; it goes with the run.
-    _dir: TempDir,
-}
-
-impl Simulator {
-    async fn start(args: &Args) -> anyhow::Result<Self> {
-        let dir = tempfile::tempdir().context("no temporary folder for the keys")?;
-        let mut command = Command::new(own_program()?);
-        command.args(["simulate", "--json", "--quiet", "--until-eof", "--dir"]);
-        command.arg(dir.path().join("sim"));
-        for script in scripts(args, dir.path())? {
-            command.arg("--script").arg(script);
-        }
-        let mut child = command
-            // It ends with this process, however that ends.
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            // A Ctrl-C is for this process: what is under way is still answered.
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .context("cannot start the simulator")?;
-        let output = child.stdout.take().context("the simulator has no output")?;
-        let mut line = String::new();
-        let mut output = BufReader::new(output);
-        let hello = timeout(START, output.read_line(&mut line)).await;
-        hello.context("the simulator does not come up")??;
-        let hello: Value = serde_json::from_str(&line).unwrap_or_default();
-        let Some(config) = hello["config"].as_str() else {
-            bail!("the simulator ended at once; `ringpush simulate` shows why");
-        };
-        Ok(Self {
-            config: PathBuf::from(config),
-            child,
-            _dir: dir,
-        })
-    }
-
-    async fn end(mut self) {
-        drop(self.child.stdin.take());
-        if timeout(END, self.child.wait()).await.is_err() {
-            // It goes when it is dropped.
-            tracing::debug!("the simulator did not end by itself");
-        }
-    }
-}
-
-/// This very program, also if its file was replaced meanwhile.
-fn own_program() -> anyhow::Result<PathBuf> {
-    let running = Path::new("/proc/self/exe");
-    if running.exists() {
-        return Ok(running.to_owned());
-    }
-    std::env::current_exe().context("cannot find the program to start the simulator with")
-}
-
-/// The faults that are wanted, and after them the latency of everything else.
-/// The scripts that the simulator plays: the user's own, and one that makes
-/// Apple and Google slow.
-fn scripts(args: &Args, dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let mut scripts = Vec::new();
-    if let Some(file) = &args.script {
-        Script::from_file(file).map_err(|error| Usage(format!("--script: {error}")))?;
-        scripts.push(file.clone());
-    }
-    if let Some(latency) = args.latency.filter(|latency| !latency.is_zero()) {
-        let delay = humantime::format_duration(latency);
-        let slow =
-            |server| format!("[[rule]]\nserver = \"{server}\"\nthen = {{ delay = \"{delay}\" }}\n");
-        let file = dir.join("latency.toml");
-        std::fs::write(&file, slow("apns") + &slow("fcm"))
-            .context("cannot write the simulator's script")?;
-        scripts.push(file);
-    }
-    Ok(scripts)
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use crate::providers::{apns, fcm};
 /// The request that would be made, with this in the credential's place, or why
 /// the profile makes nothing of the event.
 fn request(plan: &Plan, shown: Option<&str>) -> anyhow::Result<Result<Preview, (String, String)>> {
-    let body = event::template(plan)?.fresh(plan).to_string();
+    let body = event::ring(plan)?.to_string();
     let event = Event::decode(body.as_bytes(), plan.config.ring.limits())?;
     let entry = event.devices().first().context("the event has no device")?;
     let device = entry.device.as_ref();

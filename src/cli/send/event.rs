@@ -11,14 +11,11 @@ use crate::call::time::Timestamp;
 use crate::cli::Usage;
 use crate::engine::deadline::wall_clock;
 
-/// A ring without its times and ids.
-pub(super) struct Template(Map<String, Value>);
-
 /// Makes the ring from a file or from the arguments, and proves that it is one.
 ///
 /// # Errors
 /// The file, the profile or the token cannot be used; says why.
-pub(super) fn template(plan: &Plan) -> anyhow::Result<Template> {
+pub(super) fn ring(plan: &Plan) -> anyhow::Result<Value> {
     let known = profiles(&plan.config)?;
     let Some(profile) = known.get(plan.profile()) else {
         let names: Vec<&str> = known.names().collect();
@@ -39,7 +36,7 @@ pub(super) fn template(plan: &Plan) -> anyhow::Result<Template> {
         }
         None => from_arguments(plan, profile.example_data()),
     };
-    let event = template.fresh(plan);
+    let event = fresh(plan, template);
     let decoded = Event::decode(event.to_string().as_bytes(), plan.config.ring.limits())
         .map_err(|error| Usage(format!("the event: {error}")))?;
     if decoded.kind() != EventKind::Ring {
@@ -49,10 +46,10 @@ pub(super) fn template(plan: &Plan) -> anyhow::Result<Template> {
     if let Err(bad) = &entry.device {
         return Err(Usage(format!("{}: {}", bad.reason, bad.error)).into());
     }
-    Ok(template)
+    Ok(event)
 }
 
-fn from_arguments(plan: &Plan, data: Option<&Map<String, Value>>) -> Template {
+fn from_arguments(plan: &Plan, data: Option<&Map<String, Value>>) -> Map<String, Value> {
     let args = &plan.args;
     let mut caller = json!({"id": args.caller_id, "name": args.caller_name});
     if let Some(handle) = &args.handle {
@@ -70,10 +67,10 @@ fn from_arguments(plan: &Plan, data: Option<&Map<String, Value>>) -> Template {
         event.insert("data".into(), json!(data));
     }
     event.insert("devices".into(), json!([device(plan, Map::new())]));
-    Template(event)
+    event
 }
 
-fn from_file(plan: &Plan, mut event: Map<String, Value>) -> Template {
+fn from_file(plan: &Plan, mut event: Map<String, Value>) -> Map<String, Value> {
     let platform = plan.args.platform().name();
     let devices = event.get("devices").and_then(Value::as_array);
     let like = devices
@@ -84,7 +81,7 @@ fn from_file(plan: &Plan, mut event: Map<String, Value>) -> Template {
         .cloned()
         .unwrap_or_default();
     event.insert("devices".into(), json!([device(plan, like)]));
-    Template(event)
+    event
 }
 
 /// The device of the arguments, over one of the file's.
@@ -107,23 +104,16 @@ fn device(plan: &Plan, mut device: Map<String, Value>) -> Value {
     Value::Object(device)
 }
 
-impl Template {
-    /// The event as of now, with ids of its own.
-    pub(super) fn fresh(&self, plan: &Plan) -> Value {
-        let mut event = self.0.clone();
-        let (now, id) = (wall_clock(), Uuid::new_v4());
-        let end: Timestamp = now.plus(plan.args.timeout);
-        event.insert("event_id".into(), json!(id.to_string()));
-        event.insert("sent_at".into(), json!(now.to_string()));
-        event.insert("expires_at".into(), json!(end.to_string()));
-        if plan.args.repeat.is_some() {
-            event.remove("call_id");
-            event.remove("call_uuid");
-        }
-        event
-            .entry("call_id")
-            .or_insert_with(|| json!(id.to_string()));
-        event.insert("profile".into(), json!(plan.profile()));
-        Value::Object(event)
-    }
+/// The event as of now, with an id of its own.
+fn fresh(plan: &Plan, mut event: Map<String, Value>) -> Value {
+    let (now, id) = (wall_clock(), Uuid::new_v4());
+    let end: Timestamp = now.plus(plan.args.timeout);
+    event.insert("event_id".into(), json!(id.to_string()));
+    event.insert("sent_at".into(), json!(now.to_string()));
+    event.insert("expires_at".into(), json!(end.to_string()));
+    event
+        .entry("call_id")
+        .or_insert_with(|| json!(id.to_string()));
+    event.insert("profile".into(), json!(plan.profile()));
+    Value::Object(event)
 }

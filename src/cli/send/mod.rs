@@ -5,12 +5,12 @@ mod dry;
 mod event;
 mod judge;
 mod plan;
-mod repeat;
 mod show;
 mod stage;
 
 pub use plan::Args;
 use plan::{Plan, PlatformArg};
+use serde_json::Value;
 use stage::Stage;
 
 /// Sends, or shows what would be sent.
@@ -26,19 +26,15 @@ pub async fn run(args: Args) -> anyhow::Result<u8> {
         return dry::check_ios(&plan).await;
     }
     // Before any connection is made.
-    event::template(&plan)?;
+    let event = event::ring(&plan)?;
     let stage = Stage::build(&plan)?;
-    let code = match plan.args.repeat {
-        Some(count) => repeat::run(&plan, &stage, count).await,
-        None => once(&plan, &stage).await,
-    };
+    let code = once(&plan, &stage, &event).await;
     stage.close().await;
     code
 }
 
-async fn once(plan: &Plan, stage: &Stage) -> anyhow::Result<u8> {
-    let event = event::template(plan)?.fresh(plan);
-    let shot = stage.shoot(&event, plan.args.timeout).await?;
+async fn once(plan: &Plan, stage: &Stage, event: &Value) -> anyhow::Result<u8> {
+    let shot = stage.shoot(event, plan.args.timeout).await?;
     let judgement = judge::judge(plan, &shot);
     show::shot(plan, &shot, &judgement)?;
     Ok(judgement.code)

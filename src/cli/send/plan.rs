@@ -22,8 +22,7 @@ use crate::config::{AppSettings, Config};
 #[command(
     after_help = "Examples:\n  ringpush send --app com.example.calls --platform ios --token 80f1… --environment auto\n  \
                         ringpush send --app com.example.calls --platform android --token fGz… --validate-only\n  \
-                        ringpush send --app com.example.calls --platform ios --token 80f1… --event ring.json --dry-run\n  \
-                        ringpush send --app com.example.calls --platform android --token fGz… --repeat 100 --rate 20"
+                        ringpush send --app com.example.calls --platform ios --token 80f1… --event ring.json --dry-run"
 )]
 #[allow(clippy::struct_excessive_bools, reason = "each is an option")]
 pub struct Args {
@@ -65,7 +64,7 @@ pub struct Args {
     #[arg(long)]
     pub(super) validate_only: bool,
     /// Connects to nobody: shows the request that would be made.
-    #[arg(long, conflicts_with_all = ["validate_only", "repeat"])]
+    #[arg(long, conflicts_with = "validate_only")]
     pub(super) dry_run: bool,
     /// One JSON object instead of text.
     #[arg(long)]
@@ -73,21 +72,6 @@ pub struct Args {
     /// When it is given up; also how long the ring lives.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     pub(super) timeout: Duration,
-    /// So many pushes, and a summary of how long they took.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub(super) repeat: Option<u32>,
-    /// So many a second; without it one after the other.
-    #[arg(long, value_name = "PER SECOND", requires = "repeat", value_parser = rate)]
-    pub(super) rate: Option<f64>,
-}
-
-fn rate(text: &str) -> Result<f64, String> {
-    let rate: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
-    if rate > 0.0 && rate <= 10_000.0 {
-        Ok(rate)
-    } else {
-        Err("choose more than 0 and at most 10000".to_owned())
-    }
 }
 
 /// `--platform`.

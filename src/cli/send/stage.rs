@@ -35,7 +35,7 @@ pub(super) struct Stage {
 pub(super) struct Shot {
     /// None if it did not end in time.
     pub(super) outcome: Option<PushOutcome>,
-    /// In order. Of a repetition all are with the last shot.
+    /// In order.
     pub(super) attempts: Vec<SeenAttempt>,
     /// From the event to the outcome.
     pub(super) took: Duration,
