@@ -16,7 +16,6 @@ mod context;
 mod error;
 mod forward;
 mod handling;
-mod held_up;
 mod intake;
 mod message;
 mod outbox;

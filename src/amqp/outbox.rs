@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -24,9 +25,8 @@ use super::complaint::Complaint;
 use super::confirm_channel::ConfirmChannel;
 use super::confirmation::Confirmation;
 use super::error::AmqpError;
-use super::held_up::{HeldUp, PATIENCE, QUEUES, STILL, STILL_AT_FIRST};
 use super::redeclare::{Declaring, Redeclare};
-use super::reports::Item;
+use super::reports::{HeldUp, Item, QUEUES};
 use super::wire::short;
 
 /// Between two looks while there is something to do.
@@ -41,6 +41,15 @@ const RETRY_MAX: Duration = Duration::from_secs(300);
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 /// Bytes of token events that no message waits for, at most.
 const MEMORY: usize = 64 << 20;
+/// How long no outcome may have been confirmed before the broker counts as
+/// standing still. A busy one confirms late, but it confirms all the time.
+const STILL: Duration = Duration::from_secs(1);
+/// The same for a session in which nothing was confirmed yet: a quorum queue
+/// that elects a leader takes seconds.
+const STILL_AT_FIRST: Duration = Duration::from_secs(5);
+/// How long the oldest message may wait while too many do, even if others go
+/// on.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// After some messages were let go they get this long to go.
 const LET_GO_EVERY: Duration = Duration::from_millis(20);
 /// At most one line about lost reports in this time.
@@ -62,6 +71,8 @@ struct Retry {
 pub(crate) struct Outbox {
     incoming: mpsc::UnboundedReceiver<Item>,
     held_up: Arc<HeldUp>,
+    /// How many messages of a queue may be held up: half of a prefetch.
+    held_up_max: usize,
     metrics: Metrics,
     taken: u64,
     waiting: VecDeque<Item>,
@@ -74,8 +85,8 @@ pub(crate) struct Outbox {
     declaring: Option<Declaring>,
     /// Since when the broker is there.
     there_since: Instant,
-    /// Whether it has confirmed anything since.
-    confirmed: bool,
+    /// When it last confirmed an outcome, in this session.
+    confirmed: Option<Instant>,
     let_go_at: Instant,
     lost: Lost,
     refused: Complaint,
@@ -86,12 +97,14 @@ impl Outbox {
     pub(crate) fn new(
         incoming: mpsc::UnboundedReceiver<Item>,
         held_up: Arc<HeldUp>,
+        prefetch: u16,
         metrics: Metrics,
     ) -> Self {
         let now = Instant::now();
         Self {
             incoming,
             held_up,
+            held_up_max: usize::from(prefetch / 2),
             metrics,
             taken: 0,
             waiting: VecDeque::new(),
@@ -101,7 +114,7 @@ impl Outbox {
             memory_max: MEMORY,
             declaring: None,
             there_since: now,
-            confirmed: false,
+            confirmed: None,
             let_go_at: now,
             lost: Lost {
                 reports: 0,
@@ -145,7 +158,7 @@ impl Outbox {
     /// The broker is there.
     fn begin(&mut self) {
         self.there_since = Instant::now();
-        self.confirmed = false;
+        self.confirmed = None;
         self.declaring = None;
         // The session has looked for the queues.
         self.hurry();
@@ -174,7 +187,7 @@ impl Outbox {
         self.retry();
         let blocked = channel.is_blocked();
         for platform in QUEUES {
-            if self.held_up.too_many(platform) > 0 {
+            if self.too_many(platform) > 0 {
                 let mut unconfirmed: Vec<_> = channel.unconfirmed().collect();
                 self.let_go(platform, &mut unconfirmed, blocked);
             }
@@ -197,7 +210,9 @@ impl Outbox {
     fn settle(&mut self, mut item: Item, confirmation: Confirmation) -> Option<ShortString> {
         let returned = match confirmation {
             Confirmation::Confirmed => {
-                self.confirmed = true;
+                if !item.token {
+                    self.confirmed = Some(Instant::now());
+                }
                 match item.receipt {
                     Some(receipt) => receipt.safe(),
                     None if item.token => self.memory -= item.size(),
@@ -297,20 +312,26 @@ impl Outbox {
         self.waiting.extend(due.map(|retry| retry.item));
     }
 
+    /// How many messages of a queue too many are held up.
+    fn too_many(&self, platform: Platform) -> usize {
+        let held_up = self.held_up.of(platform).load(Ordering::Acquire);
+        held_up.saturating_sub(self.held_up_max)
+    }
+
     /// Lets the oldest messages of a queue go without their reports when too
     /// many wait for those: rings come before reports.
     fn let_go(&mut self, platform: Platform, published: &mut [&mut Item], blocked: bool) {
         let now = Instant::now();
-        let mut too_many = self.held_up.too_many(platform);
+        let mut too_many = self.too_many(platform);
         if too_many == 0 || now < self.let_go_at {
             return;
         }
-        let still = if self.confirmed || blocked {
+        let still = if self.confirmed.is_some() || blocked {
             STILL
         } else {
             STILL_AT_FIRST
         };
-        let moved = self.held_up.moved(platform).max(self.there_since);
+        let confirmed = self.confirmed.unwrap_or(self.there_since);
         let retries = self.retries.values_mut().map(|retry| &mut retry.item);
         let mut items: Vec<&mut Item> = (published.iter_mut().map(|item| &mut **item))
             .chain(retries)
@@ -320,7 +341,8 @@ impl Outbox {
         items.sort_unstable_by_key(|item| item.number);
         for item in &items {
             let since = item.since.max(self.there_since);
-            let hopeless = now - moved.max(since) >= still || now - since >= still.max(PATIENCE);
+            let hopeless =
+                now - confirmed.max(since) >= still || now - since >= still.max(PATIENCE);
             let Some(receipt) = item.receipt.as_ref().filter(|r| !r.is_given_up()) else {
                 continue;
             };
@@ -411,9 +433,9 @@ mod tests {
     impl Bench {
         /// Two messages of a queue may be held up.
         fn new() -> Self {
-            let held_up = Arc::new(HeldUp::new(4));
+            let held_up = Arc::new(HeldUp::default());
             let (reports, incoming) = Reports::new(Arc::clone(&held_up));
-            let mut outbox = Outbox::new(incoming, held_up, Metrics::default());
+            let mut outbox = Outbox::new(incoming, held_up, 4, Metrics::default());
             outbox.begin();
             Self { reports, outbox }
         }
@@ -463,7 +485,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_oldest_are_let_go_when_too_many_stand_still() {
         let mut bench = Bench::new();
-        bench.outbox.confirmed = true;
+        bench.outbox.confirmed = Some(Instant::now());
         let mut messages = [false; 4].map(|token| bench.message(&[token, false]));
         bench.let_go();
         assert_eq!(bench.lost(), 0, "they have only just become too many");
@@ -498,7 +520,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nothing_is_lost_while_a_busy_broker_confirms() {
         let mut bench = Bench::new();
-        bench.outbox.confirmed = true;
+        bench.outbox.confirmed = Some(Instant::now());
         let mut messages: VecDeque<_> = (0..6).map(|_| bench.message(&[false])).collect();
         for _ in 0..20 {
             advance(STILL / 4).await;
@@ -513,7 +535,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn those_that_wait_too_long_are_let_go_even_if_others_go_on() {
         let mut bench = Bench::new();
-        bench.outbox.confirmed = true;
+        bench.outbox.confirmed = Some(Instant::now());
         let mut oldest = bench.message(&[false]);
         for _ in 0..4 {
             let mut young = bench.message(&[false]);
@@ -531,7 +553,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_token_event_outlives_the_message_that_is_let_go() {
         let mut bench = Bench::new();
-        bench.outbox.confirmed = true;
+        bench.outbox.confirmed = Some(Instant::now());
         let mut messages = [(); 3].map(|()| bench.message(&[true, false]));
         advance(STILL).await;
         bench.let_go();

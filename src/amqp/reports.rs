@@ -1,6 +1,7 @@
 //! The seam through which the engine reports.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +15,6 @@ use crate::call::event::Platform;
 use crate::call::outcome::{Outcomes, Report, TraceContext};
 use crate::call::receipt::{Receipt, Receipts};
 
-use super::held_up::HeldUp;
 use super::message::{Message, epoch_seconds, properties};
 use super::wire::short;
 
@@ -96,6 +96,33 @@ impl Item {
     }
 }
 
+/// The queues that rings wait in; unknown is the one for any platform.
+pub(crate) const QUEUES: [Platform; 3] = [Platform::Ios, Platform::Android, Platform::Unknown];
+
+/// How many messages of each queue are held up by nothing but their reports.
+#[derive(Debug, Default)]
+pub(crate) struct HeldUp([AtomicUsize; QUEUES.len()]);
+
+impl HeldUp {
+    /// Of this platform's queue.
+    pub(crate) const fn of(&self, platform: Platform) -> &AtomicUsize {
+        match platform {
+            Platform::Ios => &self.0[0],
+            Platform::Android => &self.0[1],
+            Platform::Unknown => &self.0[2],
+        }
+    }
+}
+
+/// One of them; dropping it lets the message go.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// The seam through which the engine reports ([`Outcomes`]).
 #[derive(Debug)]
 pub struct Reports {
@@ -127,12 +154,10 @@ impl Outcomes for Reports {
                 return true;
             }
             receipts.hold_up(platform);
-            let waiting = self.held_up.enter(platform);
-            let settled = receipts.wait().await;
-            if settled && !receipts.are_given_up() {
-                waiting.go_on();
-            }
-            settled
+            let held_up = self.held_up.of(platform);
+            held_up.fetch_add(1, Ordering::AcqRel);
+            let _waiting = Waiting(held_up);
+            receipts.wait().await
         })
     }
 }

@@ -18,9 +18,8 @@ use super::complaint::Complaint;
 use super::connect::{Connector, close};
 use super::context::{BrokerState, Context};
 use super::error::AmqpError;
-use super::held_up::HeldUp;
 use super::outbox::Outbox;
-use super::reports::Reports;
+use super::reports::{HeldUp, Reports};
 use super::session::Session;
 use super::settings::Settings;
 use super::topology::{Names, QueueCount, Topology};
@@ -60,14 +59,14 @@ impl Plan {
     /// [`AmqpError::Setting`] with key and cure.
     pub fn new(settings: &Settings, metrics: Metrics) -> Result<(Self, Arc<Reports>), AmqpError> {
         let connector = Connector::new(settings)?;
-        let held_up = Arc::new(HeldUp::new(settings.prefetch));
+        let held_up = Arc::new(HeldUp::default());
         let (reports, incoming) = Reports::new(Arc::clone(&held_up));
         let names = Names::new(&settings.prefix);
         let plan = Self {
             connector,
             topology: Topology::new(names, settings.cancels, settings.declare),
             prefetch: settings.prefetch,
-            outbox: Outbox::new(incoming, held_up, metrics.clone()),
+            outbox: Outbox::new(incoming, held_up, settings.prefetch, metrics.clone()),
             metrics,
         };
         Ok((plan, Arc::new(reports)))

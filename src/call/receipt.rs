@@ -58,12 +58,6 @@ impl Receipts {
         let _ = self.0.held_up.set(platform);
     }
 
-    /// Whether somebody decided not to wait for the reports.
-    #[must_use]
-    pub fn are_given_up(&self) -> bool {
-        self.0.given_up.load(Ordering::Acquire)
-    }
-
     /// Waits until every report is safe or they were given up. `false` as soon
     /// as that can no longer happen, as when whoever was to publish them is
     /// gone.
@@ -82,7 +76,7 @@ impl Receipts {
     }
 
     fn end(&self) -> Option<bool> {
-        if self.are_given_up() {
+        if self.0.given_up.load(Ordering::Acquire) {
             Some(true)
         } else if self.0.broken.load(Ordering::Acquire) {
             Some(false)
@@ -163,7 +157,7 @@ mod tests {
         receipts.hold_up(Platform::Ios);
         assert_eq!(first.held_up(), Some(Platform::Ios));
         first.give_up();
-        assert!(second.is_given_up() && receipts.are_given_up());
+        assert!(second.is_given_up());
         drop(first);
         assert_eq!(receipts.wait().now_or_never(), Some(true));
         drop(second);
