@@ -1,8 +1,8 @@
 //! Call events: bytes are decoded once, into types that cannot hold an event
 //! that breaks a rule.
 //!
-//! A valid event is decoded straight into them ([`wire`]). One that breaks a
-//! rule is read again, slowly, to name the field ([`diagnose`]).
+//! A valid event is decoded straight into them (`wire`). One that breaks a
+//! rule is read again, slowly, to name the field (`diagnose`).
 
 mod data;
 mod decode;

@@ -1,5 +1,5 @@
 //! The rules for an event's fields and a device's, in the order in which a
-//! broken one is named. What they let through, [`wire`](super::wire) decodes.
+//! broken one is named. What they let through, `wire` decodes.
 
 use serde_json::Value;
 

@@ -1,6 +1,6 @@
 //! A valid event, decoded straight into its types in one pass.
 //!
-//! Whatever passes here must pass [`diagnose`](super::diagnose) with the same
+//! Whatever passes here must pass `diagnose` with the same
 //! result, so this may be stricter and never looser: what it refuses is read
 //! again there, and named. It takes each field once, for instance, where the
 //! last of several is the one that counts.
