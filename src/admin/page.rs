@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 use super::chart::{self, Bar, Latencies, Rates};
 use super::lanes::{self, LaneView};
 use super::status::{Insight, Readiness};
-use super::story::{self, Line};
+use super::story::{self, TimelineEntry};
 use super::trace::{PushTrace, encoded, millis};
+use crate::amqp::BrokerState;
 use crate::engine::history::{Seen, Wanted};
 
 /// Pushes on the overview.
@@ -99,7 +100,7 @@ struct PushView {
     tries: u32,
     took: Option<String>,
     bars: Vec<Bar>,
-    lines: Vec<Line>,
+    lines: Vec<TimelineEntry>,
     open: bool,
 }
 
@@ -204,7 +205,7 @@ impl Page {
 }
 
 impl BrokerView {
-    fn of(broker: &super::status::Broker) -> Self {
+    fn of(broker: &BrokerState) -> Self {
         let (state, tone, why) = if !broker.connected {
             let why = broker.error.clone();
             ("not connected", "bad", why.or(Some("connecting".into())))
@@ -261,7 +262,7 @@ fn clock(time: &str) -> [&str; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::status::{Broker, Connections, Credential, Lane, Status};
+    use crate::admin::status::{Connections, Credential, Lane, Status};
     use crate::call::time::Timestamp;
     use crate::engine::history::History;
 
@@ -311,7 +312,7 @@ mod tests {
                 now: Timestamp::from_millis(3 * day),
                 under_way: 1,
                 reports_lost: 12,
-                broker: Some(Broker {
+                broker: Some(BrokerState {
                     connected: self.blocked,
                     blocked: self.blocked.then(|| "low on memory".to_owned()),
                     error: Some("connection refused".to_owned()),

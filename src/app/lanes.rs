@@ -109,21 +109,21 @@ impl Lanes {
     }
 
     /// Every lane with its client, by app, platform and environment.
-    pub(super) fn ways(&self) -> Vec<(Arc<Route>, Client)> {
-        let mut ways: Vec<(Arc<Route>, Client)> = self
+    pub(super) fn by_label(&self) -> Vec<(Arc<Route>, Client)> {
+        let mut routes: Vec<(Arc<Route>, Client)> = self
             .built
             .values()
             .flat_map(|built| built.routes.iter().zip(&built.clients))
             .map(|(route, client)| (Arc::clone(route), client.clone()))
             .collect();
-        ways.sort_by(|(one, _), (two, _)| {
+        routes.sort_by(|(one, _), (two, _)| {
             let key = |route: &Route| {
                 let labels = route.lane.labels();
                 (labels.app.clone(), labels.platform, labels.environment)
             };
             key(one).cmp(&key(two))
         });
-        ways
+        routes
     }
 
     pub(super) fn note_expiries(&self, metrics: &Metrics) {

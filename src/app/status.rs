@@ -2,7 +2,7 @@
 
 use super::App;
 use super::lanes::Client;
-use crate::admin::status::{Broker, Connections, Credential, Lane, Status};
+use crate::admin::status::{Connections, Credential, Lane, Status};
 use crate::amqp::BrokerState;
 use crate::call::time::Timestamp;
 use crate::engine::deadline::wall_clock;
@@ -12,18 +12,14 @@ use crate::providers::{apns, fcm};
 
 impl App {
     pub(super) fn status(&self, started: Timestamp, broker: Option<BrokerState>) -> Status {
-        let ways = self.lanes().ways();
+        let routes = self.lanes().by_label();
         Status {
             started,
             now: wall_clock(),
             under_way: self.dispatcher.in_flight(),
             reports_lost: self.metrics.reports_lost.get(),
-            broker: broker.map(|state| Broker {
-                connected: state.connected,
-                blocked: state.blocked,
-                error: state.error,
-            }),
-            lanes: ways
+            broker,
+            lanes: routes
                 .iter()
                 .map(|(route, client)| lane(route, client))
                 .collect(),

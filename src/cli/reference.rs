@@ -113,7 +113,10 @@ fn commands(cli: &Command) -> impl Iterator<Item = &Command> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
+    use crate::cli::Cli;
 
     #[test]
     fn the_command_line_is_consistent_and_every_command_has_an_example() {
