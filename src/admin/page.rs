@@ -82,21 +82,15 @@ struct Totals {
 
 #[derive(Serialize)]
 struct PushView {
-    number: u64,
-    call_id: String,
-    /// The same for a query.
+    #[serde(flatten)]
+    push: PushTrace,
+    /// The call's id for a query.
     link: String,
-    event: String,
-    device: String,
-    app: String,
-    platform: String,
-    token: Option<String>,
     time: String,
     date: String,
     deadline: String,
     tone: &'static str,
     result: String,
-    reason: Option<String>,
     tries: u32,
     took: Option<String>,
     bars: Vec<Bar>,
@@ -221,33 +215,23 @@ impl BrokerView {
 
 impl PushView {
     fn of(seen: &Seen, now: crate::call::time::Timestamp, open: bool) -> Self {
-        let push = PushTrace::of(seen);
+        let mut push = PushTrace::of(seen);
         let age = millis(now.since(seen.subject.taken_at));
-        let [date, time] = clock(&push.taken_at);
+        let [date, time] = clock(&push.taken_at).map(str::to_owned);
+        push.platform = lanes::platform(&push.platform).to_owned();
         let end = push.outcome.as_ref();
-        let result = end.map_or_else(
-            || story::words(&push.state),
-            |end| story::words(&end.result),
-        );
         Self {
-            number: push.number,
+            result: story::words(end.map_or(&push.state, |end| &end.result)),
             tone: story::tone(&push),
-            result,
-            reason: end.and_then(|end| end.reason.clone()),
             tries: push.tries(),
             took: end.map(|end| chart::span(end.push_ms)),
             bars: chart::timeline(&push, age),
             lines: story::tell(&push),
-            date: date.to_owned(),
+            date,
             deadline: clock(&push.expires_at)[1].to_owned(),
-            time: time.to_owned(),
-            device: push.device_id.clone().unwrap_or_else(|| "?".to_owned()),
-            app: push.app.clone().unwrap_or_else(|| "?".to_owned()),
-            platform: lanes::platform(&push.platform).to_owned(),
+            time,
             link: encoded(&push.call_id),
-            call_id: push.call_id,
-            event: push.event,
-            token: push.token,
+            push,
             open,
         }
     }

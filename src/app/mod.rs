@@ -2,12 +2,11 @@
 
 mod broker;
 mod build;
+mod insight;
 mod lanes;
 mod lines;
 pub mod observe;
 mod profiles;
-mod readiness;
-mod status;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -26,12 +25,12 @@ use crate::metrics::Metrics;
 pub use broker::run_on_broker;
 use build::Builder;
 pub use build::apns_probe;
+pub use insight::AppInsight;
 use lanes::Client;
 pub use lanes::Lanes;
 pub use lines::{Line, LineOutcomes, run_on_lines};
 use observe::Watch;
 pub use profiles::profiles;
-pub use readiness::AppInsight;
 
 /// How long the connections may take to come up before the first message is
 /// taken all the same.

@@ -40,7 +40,7 @@ const RESETS: usize = 100_000;
 const COLD: u32 = 1;
 
 /// When connections end.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Stops {
     /// With a GOAWAY, after what is under way.
     pub(super) drain: CancellationToken,
