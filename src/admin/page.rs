@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 use super::chart::{self, Bar, Latencies, Rates};
 use super::lanes::{self, LaneView};
 use super::status::{Insight, Readiness};
-use super::story::{self, Line};
+use super::story::{self, TimelineEntry};
 use super::trace::{PushTrace, encoded, millis};
+use crate::amqp::BrokerState;
 use crate::engine::history::{Seen, Wanted};
 
 /// Pushes on the overview.
@@ -81,25 +82,19 @@ struct Totals {
 
 #[derive(Serialize)]
 struct PushView {
-    number: u64,
-    call_id: String,
-    /// The same for a query.
+    #[serde(flatten)]
+    push: PushTrace,
+    /// The call's id for a query.
     link: String,
-    event: String,
-    device: String,
-    app: String,
-    platform: String,
-    token: Option<String>,
     time: String,
     date: String,
     deadline: String,
     tone: &'static str,
     result: String,
-    reason: Option<String>,
     tries: u32,
     took: Option<String>,
     bars: Vec<Bar>,
-    lines: Vec<Line>,
+    lines: Vec<TimelineEntry>,
     open: bool,
 }
 
@@ -204,7 +199,7 @@ impl Page {
 }
 
 impl BrokerView {
-    fn of(broker: &super::status::Broker) -> Self {
+    fn of(broker: &BrokerState) -> Self {
         let (state, tone, why) = if !broker.connected {
             let why = broker.error.clone();
             ("not connected", "bad", why.or(Some("connecting".into())))
@@ -220,33 +215,23 @@ impl BrokerView {
 
 impl PushView {
     fn of(seen: &Seen, now: crate::call::time::Timestamp, open: bool) -> Self {
-        let push = PushTrace::of(seen);
+        let mut push = PushTrace::of(seen);
         let age = millis(now.since(seen.subject.taken_at));
-        let [date, time] = clock(&push.taken_at);
+        let [date, time] = clock(&push.taken_at).map(str::to_owned);
+        push.platform = lanes::platform(&push.platform).to_owned();
         let end = push.outcome.as_ref();
-        let result = end.map_or_else(
-            || story::words(&push.state),
-            |end| story::words(&end.result),
-        );
         Self {
-            number: push.number,
+            result: story::words(end.map_or(&push.state, |end| &end.result)),
             tone: story::tone(&push),
-            result,
-            reason: end.and_then(|end| end.reason.clone()),
             tries: push.tries(),
             took: end.map(|end| chart::span(end.push_ms)),
             bars: chart::timeline(&push, age),
             lines: story::tell(&push),
-            date: date.to_owned(),
+            date,
             deadline: clock(&push.expires_at)[1].to_owned(),
-            time: time.to_owned(),
-            device: push.device_id.clone().unwrap_or_else(|| "?".to_owned()),
-            app: push.app.clone().unwrap_or_else(|| "?".to_owned()),
-            platform: lanes::platform(&push.platform).to_owned(),
+            time,
             link: encoded(&push.call_id),
-            call_id: push.call_id,
-            event: push.event,
-            token: push.token,
+            push,
             open,
         }
     }
@@ -261,7 +246,7 @@ fn clock(time: &str) -> [&str; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::status::{Broker, Connections, Credential, Lane, Status};
+    use crate::admin::status::{Connections, Credential, Lane, Status};
     use crate::call::time::Timestamp;
     use crate::engine::history::History;
 
@@ -311,7 +296,7 @@ mod tests {
                 now: Timestamp::from_millis(3 * day),
                 under_way: 1,
                 reports_lost: 12,
-                broker: Some(Broker {
+                broker: Some(BrokerState {
                     connected: self.blocked,
                     blocked: self.blocked.then(|| "low on memory".to_owned()),
                     error: Some("connection refused".to_owned()),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::amqp::BrokerState;
 use crate::call::time::Timestamp;
 use crate::engine::history::History;
 
@@ -38,20 +39,9 @@ pub struct Status {
     /// Reports given up so that rings could go on.
     pub reports_lost: u64,
     /// The broker; none with `run --stdin`.
-    pub broker: Option<Broker>,
+    pub broker: Option<BrokerState>,
     /// All lanes of the configuration.
     pub lanes: Vec<Lane>,
-}
-
-/// How it stands with the broker.
-#[derive(Clone, Debug)]
-pub struct Broker {
-    /// Events are being taken.
-    pub connected: bool,
-    /// Why it takes no publishes, while it does not.
-    pub blocked: Option<String>,
-    /// Why there is no session, while there is none.
-    pub error: Option<String>,
 }
 
 /// One lane.

@@ -10,7 +10,7 @@ const WORTH_TELLING_MS: u64 = 10;
 
 /// One line of a timeline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Line {
+pub struct TimelineEntry {
     /// When, counted from taking the event.
     pub when: String,
     /// What happened.
@@ -21,7 +21,7 @@ pub struct Line {
     pub tone: &'static str,
 }
 
-impl Line {
+impl TimelineEntry {
     fn new(when: String, what: impl Into<String>, tone: &'static str) -> Self {
         Self {
             when,
@@ -34,8 +34,8 @@ impl Line {
 
 /// What happened to a push, line by line.
 #[must_use]
-pub fn tell(push: &PushTrace) -> Vec<Line> {
-    let mut sent = Line::new(push.sent_at.clone(), format!("{} sent", push.event), "idle");
+pub fn tell(push: &PushTrace) -> Vec<TimelineEntry> {
+    let mut sent = TimelineEntry::new(push.sent_at.clone(), format!("{} sent", push.event), "idle");
     if let Some(trace) = &push.trace_id {
         sent.more.push(format!("trace {trace}"));
     }
@@ -43,16 +43,16 @@ pub fn tell(push: &PushTrace) -> Vec<Line> {
         0 => "taken at once".to_owned(),
         ms => format!("taken after {} in the queue", span(ms)),
     };
-    let mut lines = vec![sent, Line::new("+0 ms".to_owned(), queued, "idle")];
+    let mut lines = vec![sent, TimelineEntry::new("+0 ms".to_owned(), queued, "idle")];
     let mut over = None;
     for (n, attempt) in push.attempts.iter().enumerate() {
         if let Some(over) = over {
             let gap = attempt.after_ms.saturating_sub(over);
             if push.left_out > 0 && n == push.attempts.len().min(8) {
                 let text = format!("{} more attempts like these", push.left_out);
-                lines.push(Line::new(after(over), text, "idle"));
+                lines.push(TimelineEntry::new(after(over), text, "idle"));
             } else if gap >= WORTH_TELLING_MS {
-                lines.push(Line::new(
+                lines.push(TimelineEntry::new(
                     after(over),
                     format!("waited {}", span(gap)),
                     "idle",
@@ -66,7 +66,7 @@ pub fn tell(push: &PushTrace) -> Vec<Line> {
     lines
 }
 
-fn told(attempt: &AttemptTrace) -> Line {
+fn told(attempt: &AttemptTrace) -> TimelineEntry {
     let answer = match (attempt.status, &attempt.reason) {
         (Some(status), Some(reason)) => format!("{status} {reason}"),
         (Some(status), None) => status.to_string(),
@@ -82,7 +82,7 @@ fn told(attempt: &AttemptTrace) -> Line {
     if !whence.is_empty() {
         what = format!("{what} from {whence}");
     }
-    let mut line = Line::new(
+    let mut line = TimelineEntry::new(
         after(attempt.after_ms),
         what,
         super::chart::colour(&attempt.class),
@@ -94,20 +94,20 @@ fn told(attempt: &AttemptTrace) -> Line {
     line
 }
 
-fn end(push: &PushTrace) -> Line {
+fn end(push: &PushTrace) -> TimelineEntry {
     let Some(end) = &push.outcome else {
         let what = match &*push.state {
             "left" => "left to the broker: the worker stopped before this was final",
             _ => "under way: waits for an answer, a permit or its next attempt",
         };
-        return Line::new("…".to_owned(), what, "warn");
+        return TimelineEntry::new("…".to_owned(), what, "warn");
     };
     let result = words(&end.result);
     let what = match &end.reason {
         Some(reason) => format!("{result}: {reason}"),
         None => result,
     };
-    let mut line = Line::new(after(end.push_ms), what, tone(push));
+    let mut line = TimelineEntry::new(after(end.push_ms), what, tone(push));
     line.more.extend(end.detail.clone());
     line.more
         .extend(end.provider_id.iter().map(|id| format!("id {id}")));

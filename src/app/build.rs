@@ -24,7 +24,7 @@ use super::observe::{Watch, Watched};
 
 /// What outlives a reload: signers, access tokens, brakes, budgets.
 #[derive(Debug)]
-pub(super) struct Workshop {
+pub(super) struct Builder {
     metrics: Metrics,
     watch: Option<Watch>,
     signers: apns::Signers,
@@ -33,7 +33,7 @@ pub(super) struct Workshop {
     budgets: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
 
-impl Workshop {
+impl Builder {
     pub(super) fn new(metrics: Metrics, watch: Option<Watch>) -> Self {
         Self {
             metrics,

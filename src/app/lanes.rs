@@ -113,7 +113,7 @@ impl Lanes {
     }
 
     /// Every lane with its client, by app, platform and environment.
-    pub(super) fn all(&self) -> Vec<(Arc<Lane>, Client)> {
+    pub(super) fn by_label(&self) -> Vec<(Arc<Lane>, Client)> {
         let mut lanes: Vec<(Arc<Lane>, Client)> = self
             .built
             .values()

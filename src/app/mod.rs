@@ -2,12 +2,11 @@
 
 mod broker;
 mod build;
+mod insight;
 mod lanes;
 mod lines;
 pub mod observe;
 mod profiles;
-mod readiness;
-mod status;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -25,14 +24,14 @@ use crate::engine::routes::Routes;
 use crate::metrics::Metrics;
 
 pub use broker::run_on_broker;
-use build::Workshop;
+use build::Builder;
 pub use build::apns_probe;
+pub use insight::AppInsight;
 use lanes::Client;
 pub use lanes::Lanes;
 pub use lines::{Line, LineOutcomes, run_on_lines};
 use observe::Watch;
 pub use profiles::profiles;
-pub use readiness::AppInsight;
 
 /// How long the connections may take to come up before the first message is
 /// taken all the same.
@@ -46,7 +45,7 @@ const TICK: Duration = Duration::from_secs(5);
 pub struct App {
     dispatcher: Arc<Dispatcher>,
     metrics: Metrics,
-    workshop: Workshop,
+    builder: Builder,
     current: Mutex<Lanes>,
     config: Mutex<Config>,
     tasks: TaskTracker,
@@ -76,13 +75,13 @@ impl App {
         metrics: Metrics,
         watch: Option<Watch>,
     ) -> Result<Arc<Self>, ConfigError> {
-        let workshop = Workshop::new(metrics.clone(), watch);
-        let (lanes, routes) = workshop.build(&config, None)?;
+        let builder = Builder::new(metrics.clone(), watch);
+        let (lanes, routes) = builder.build(&config, None)?;
         let dispatcher = Dispatcher::new(config.ring, routes, reports, metrics.clone());
         let app = Arc::new(Self {
             dispatcher: Arc::new(dispatcher),
             metrics,
-            workshop,
+            builder,
             current: Mutex::new(lanes),
             config: Mutex::new(config),
             tasks: TaskTracker::new(),
@@ -120,7 +119,7 @@ impl App {
         let mut config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = Config::load(config.file())?;
         let before = self.lanes();
-        let (lanes, routes) = self.workshop.build(&fresh, Some(&before))?;
+        let (lanes, routes) = self.builder.build(&fresh, Some(&before))?;
         for key in fresh.restart_needed(&config) {
             tracing::warn!(key, "a change of this needs a restart of the worker");
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use http::StatusCode;
 use http_body_util::{BodyExt as _, Limited};
+use tokio::time::timeout;
 
 /// More than any page of a worker has.
 const LONGEST: usize = 16 * 1024 * 1024;
@@ -20,23 +21,24 @@ pub(super) async fn get(
     limit: Duration,
 ) -> anyhow::Result<(StatusCode, String)> {
     let address = reachable(listen);
-    let ask = async {
-        // Plain HTTP to a worker: no proxy, and no certificates to be read.
-        let client = reqwest::Client::builder().no_proxy().tls_certs_only([]);
-        let request = client
-            .timeout(limit)
-            .build()?
-            .get(format!("http://{address}{path}"));
-        let answer = request.send().await?;
-        let status = answer.status();
-        let body = Limited::new(reqwest::Body::from(answer), LONGEST)
-            .collect()
-            .await;
-        let body = body.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
-        Ok((status, String::from_utf8_lossy(&body).into_owned()))
-    };
-    let answer: anyhow::Result<_> = ask.await;
-    answer.with_context(|| format!("no worker answers at admin.listen ({address})"))
+    let answer = timeout(limit, ask(&format!("http://{address}{path}"))).await;
+    answer
+        .unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {limit:?}")))
+        .with_context(|| format!("no worker answers at admin.listen ({address})"))
+}
+
+async fn ask(url: &str) -> anyhow::Result<(StatusCode, String)> {
+    // Plain HTTP to a worker: no proxy, and no certificates to be read.
+    let client = reqwest::Client::builder().no_proxy().tls_certs_only([]);
+    let answer = client.build()?.get(url).send().await?;
+    let status = answer.status();
+    let body = Limited::new(reqwest::Body::from(answer), LONGEST);
+    let body = body
+        .collect()
+        .await
+        .map_err(|error| anyhow::anyhow!(error))?;
+    let text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
+    Ok((status, text))
 }
 
 /// Who listens on every address is asked on loopback.

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use self::show::{Phone, Show};
 use super::fresh::moved;
+use super::screen::Screen;
 use super::{DONE, FAILED};
 use crate::app::{App, Line, LineOutcomes};
 use crate::call::event::PartNumber;
@@ -23,7 +24,6 @@ use crate::engine::delivery::{Delivery, Source, Verdict};
 use crate::engine::dispatch::handle_whole;
 use crate::metrics::Metrics;
 use crate::simulator::{Options, Record, Script, Simulator};
-use crate::telemetry::in_color;
 
 /// Everything in one process: example calls, the worker's own code, and
 /// simulators of Apple's and Google's services. No accounts, no broker.
@@ -104,11 +104,9 @@ steps = [{ status = 503, reason = "UNAVAILABLE" }]
 pub async fn run(args: Args) -> anyhow::Result<u8> {
     let started = Instant::now();
     let stage = Stage::build().await?;
-    let output = std::io::stdout();
     let mut show = Show {
         json: args.json,
-        color: in_color(&output),
-        output,
+        output: Screen::stdout(),
     };
     show.opening(started.elapsed())?;
     let mut all_as_expected = true;

@@ -4,7 +4,7 @@ use std::io::{self, Stdout, Write};
 
 use crate::telemetry::in_color;
 
-/// Lines are not broken narrower or wider than this.
+/// Lines are not broken narrower or wider than this, unless `COLUMNS` says so.
 const WIDTHS: (usize, usize) = (60, 110);
 
 /// Where a command writes what people read.
@@ -18,11 +18,20 @@ impl Screen {
     /// Standard output. Colour only if it is a terminal and `NO_COLOR` is unset.
     pub(super) fn stdout() -> Self {
         let output = io::stdout();
-        let width = terminal_size::terminal_size().map_or(100, |(width, _)| usize::from(width.0));
+        let columns = std::env::var("COLUMNS")
+            .ok()
+            .and_then(|text| text.parse().ok());
+        let width = match columns {
+            // What the shell says, or who wants wide tables in a file.
+            Some(columns) => usize::clamp(columns, 80, 160),
+            None => terminal_size::terminal_size()
+                .map_or(100, |(width, _)| usize::from(width.0))
+                .clamp(WIDTHS.0, WIDTHS.1),
+        };
         Self {
             color: in_color(&output),
             output,
-            width: width.clamp(WIDTHS.0, WIDTHS.1),
+            width,
         }
     }
 

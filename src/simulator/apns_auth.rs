@@ -11,7 +11,7 @@ use ring::signature::ECDSA_P256_SHA256_FIXED;
 use tokio::time::Instant;
 
 use super::accounts::Accounts;
-use super::jwt::{Jwt, Padding};
+use super::jwt::{Jwt, STRICT};
 use super::kind::Environment;
 use super::record::Claims;
 
@@ -116,14 +116,10 @@ impl Auth {
         let Some(text) = bearer(value.as_bytes()) else {
             return (None, Err(MISSING));
         };
-        let Some(jwt) = Jwt::parse(text, Padding::Forbidden) else {
+        let Some(jwt) = Jwt::parse(text, &STRICT) else {
             return (None, Err(INVALID));
         };
-        let claims = Claims {
-            kid: jwt.header_text("kid").map(str::to_owned),
-            iss: jwt.claim_text("iss").map(str::to_owned),
-            iat: jwt.claim_seconds("iat"),
-        };
+        let claims = jwt.claimed();
         let verified = self.verify(&jwt, accounts, now);
         let sender = verified.and_then(|(team, key, issued)| {
             state.admit(&team, &key, value.as_bytes(), self.window)?;

@@ -214,11 +214,9 @@ pub(super) fn device(
         } else {
             "Unregistered"
         };
-        let timestamp = Some(since.timestamp_millis());
         return Err(Rejection {
-            status: 410,
-            reason,
-            timestamp,
+            timestamp: Some(since.timestamp_millis()),
+            ..Rejection::new(410, reason)
         });
     }
     Ok(())

@@ -40,11 +40,9 @@ impl Certificates {
     pub(super) fn generate(listen: IpAddr, bundle_id: &str) -> Result<Self, Error> {
         let ca = authority()?;
         let server_key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let mut names = vec![
-            "localhost".to_owned(),
-            "127.0.0.1".to_owned(),
-            "::1".to_owned(),
-        ];
+        let mut names = ["localhost", "127.0.0.1", "::1"]
+            .map(str::to_owned)
+            .to_vec();
         if !listen.is_unspecified() && !names.contains(&listen.to_string()) {
             names.push(listen.to_string());
         }

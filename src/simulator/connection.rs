@@ -20,7 +20,7 @@ use super::certificates::topics_of;
 use super::control::{Control, Mode};
 use super::exchange::{Judged, Reply};
 use super::kind::Environment;
-use super::play::{Endpoint, Place, Plan};
+use super::play::{Decision, Endpoint, Place};
 use super::script::{Body, Effect};
 use super::wire::Wire;
 use super::{apns, fcm};
@@ -40,7 +40,7 @@ const RESETS: usize = 100_000;
 const COLD: u32 = 1;
 
 /// When connections end.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Stops {
     /// With a GOAWAY, after what is under way.
     pub(super) drain: CancellationToken,
@@ -196,7 +196,7 @@ impl Connection {
         }
     }
 
-    async fn act(&self, plan: Plan, stream: u32, mut respond: SendResponse<Bytes>) {
+    async fn act(&self, plan: Decision, stream: u32, mut respond: SendResponse<Bytes>) {
         if let Effect::Reset(code) = plan.effect {
             return respond.send_reset(Reason::from(code));
         }
@@ -213,7 +213,7 @@ impl Connection {
                 return respond.send_reset(Reason::REFUSED_STREAM);
             }
         }
-        if self.endpoint.strike(&plan.effect, &self.control) {
+        if self.endpoint.apply(&plan.effect, &self.control) {
             answer(plan.reply, plan.body, respond).await;
         } else {
             until_reset(&mut respond).await;

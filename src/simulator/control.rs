@@ -10,8 +10,9 @@ use tokio::sync::Notify;
 use super::frames::{self, Head};
 
 /// How the connection treats its peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Mode {
+    #[default]
     Open,
     /// TCP stays, nothing is read and nothing answered, PING neither.
     BlackHole,
@@ -28,12 +29,14 @@ enum Settings {
 }
 
 /// See the module.
+#[derive(Default)]
 pub(super) struct Control {
     state: Mutex<State>,
     waker: AtomicWaker,
     ending: Notify,
 }
 
+#[derive(Default)]
 struct State {
     mode: Mode,
     inject: VecDeque<Vec<u8>>,
@@ -51,22 +54,7 @@ struct State {
 impl Control {
     /// A connection with `limit` streams, which it announces first of all.
     pub(super) fn new(limit: u32) -> Self {
-        let state = State {
-            mode: Mode::Open,
-            inject: VecDeque::new(),
-            unacknowledged: VecDeque::new(),
-            limit,
-            open: HashSet::new(),
-            refused: HashSet::new(),
-            highest: 0,
-            highest_claimed: 0,
-            goaway: None,
-        };
-        let control = Self {
-            state: Mutex::new(state),
-            waker: AtomicWaker::new(),
-            ending: Notify::new(),
-        };
+        let control = Self::default();
         control.announce(limit);
         control
     }

@@ -185,19 +185,13 @@ fn ttl(android: &Object, path: &str, text: &str) -> Result<(), Refusal> {
     let seconds = text.strip_suffix('s').and_then(|number| {
         let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
         let right = digits(whole) && digits(fraction) && fraction.len() <= 9;
-        if right {
-            whole.parse::<u64>().ok()
-        } else {
-            None
-        }
+        whole.parse::<u64>().ok().filter(|_| right)
     });
     match seconds {
-        None => Err(value(
-            android,
-            path,
-            "ttl",
-            "type.googleapis.com/google.protobuf.Duration",
-        )),
+        None => {
+            let kind = "type.googleapis.com/google.protobuf.Duration";
+            Err(value(android, path, "ttl", kind))
+        }
         Some(seconds) if seconds > MAX_TTL => {
             let text = "Invalid time to live: it is more than four weeks.";
             Err(Refusal::field("message.android.ttl", text).code("INVALID_ARGUMENT"))
@@ -259,13 +253,10 @@ fn known(object: &Object, path: &str, names: &[&str]) -> Result<(), Refusal> {
     let Some(key) = object.keys().find(unknown) else {
         return Ok(());
     };
-    let place = if path.is_empty() {
-        String::new()
-    } else {
-        format!(" at '{path}'")
-    };
+    let at = Some(path).filter(|path| !path.is_empty());
+    let at = at.map_or_else(String::new, |path| format!(" at '{path}'"));
     let text =
-        format!("Invalid JSON payload received. Unknown name \"{key}\"{place}: Cannot find field.");
+        format!("Invalid JSON payload received. Unknown name \"{key}\"{at}: Cannot find field.");
     Err(Refusal::field(path, text))
 }
 
@@ -291,31 +282,27 @@ fn shown(value: &Value) -> String {
     }
 }
 
+/// A field of a certain kind, if it is there.
+fn typed<'a, T>(
+    parent: &'a Object,
+    path: &str,
+    name: &str,
+    kind: &str,
+    read: fn(&'a Value) -> Option<T>,
+) -> Result<Option<T>, Refusal> {
+    let read = |found| read(found).ok_or_else(|| value(parent, path, name, kind));
+    get(parent, name).map(read).transpose()
+}
+
 fn string<'a>(parent: &'a Object, path: &str, name: &str) -> Result<Option<&'a str>, Refusal> {
-    let Some(found) = get(parent, name) else {
-        return Ok(None);
-    };
-    found
-        .as_str()
-        .map(Some)
-        .ok_or_else(|| value(parent, path, name, "TYPE_STRING"))
+    typed(parent, path, name, "TYPE_STRING", Value::as_str)
 }
 
 fn flag(parent: &Object, path: &str, name: &str) -> Result<bool, Refusal> {
-    let Some(found) = get(parent, name) else {
-        return Ok(false);
-    };
-    found
-        .as_bool()
-        .ok_or_else(|| value(parent, path, name, "TYPE_BOOL"))
+    let found = typed(parent, path, name, "TYPE_BOOL", Value::as_bool)?;
+    Ok(found.unwrap_or(false))
 }
 
 fn object<'a>(parent: &'a Object, path: &str, name: &str) -> Result<Option<&'a Object>, Refusal> {
-    let Some(found) = get(parent, name) else {
-        return Ok(None);
-    };
-    found
-        .as_object()
-        .map(Some)
-        .ok_or_else(|| value(parent, path, name, "message"))
+    typed(parent, path, name, "message", Value::as_object)
 }

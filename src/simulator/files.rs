@@ -46,20 +46,19 @@ impl Simulator {
             config: dir.join("ringpush.toml"),
         };
         let (p12, password) = self.client_p12();
+        for (file, content) in [
+            (&files.auth_key, self.auth_key_pem().as_bytes()),
+            (
+                &files.service_account,
+                self.service_account_json().as_bytes(),
+            ),
+            (&files.client_pem, self.client_pem().as_bytes()),
+            (&files.client_p12, p12),
+            (&files.p12_password, format!("{password}\n").as_bytes()),
+        ] {
+            write(file, content, 0o600)?;
+        }
         write(&files.ca, self.ca_pem().as_bytes(), 0o644)?;
-        write(&files.auth_key, self.auth_key_pem().as_bytes(), 0o600)?;
-        write(
-            &files.service_account,
-            self.service_account_json().as_bytes(),
-            0o600,
-        )?;
-        write(&files.client_pem, self.client_pem().as_bytes(), 0o600)?;
-        write(&files.client_p12, p12, 0o600)?;
-        write(
-            &files.p12_password,
-            format!("{password}\n").as_bytes(),
-            0o600,
-        )?;
         write(&files.config, self.config().as_bytes(), 0o644)?;
         Ok(files)
     }

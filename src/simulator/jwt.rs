@@ -9,20 +9,15 @@ use base64::{
 use ring::signature::{UnparsedPublicKey, VerificationAlgorithm};
 use serde_json::Value;
 
+use super::record::Claims;
+
+/// base64url without padding, by RFC 7515: Apple's rule.
+pub(super) const STRICT: GeneralPurpose = general_purpose::URL_SAFE_NO_PAD;
 /// Google's endpoint also takes base64url with padding, which `gcp_auth` sends.
-const LENIENT: GeneralPurpose = GeneralPurpose::new(
+pub(super) const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &URL_SAFE,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
-
-/// How base64url is read.
-#[derive(Clone, Copy)]
-pub(super) enum Padding {
-    /// RFC 7515: none. Apple's rule.
-    Forbidden,
-    /// With or without.
-    Allowed,
-}
 
 /// A token taken apart, not yet verified.
 pub(super) struct Jwt<'a> {
@@ -34,13 +29,10 @@ pub(super) struct Jwt<'a> {
 
 impl<'a> Jwt<'a> {
     /// Takes `header.claims.signature` apart; `None` if it is anything else.
-    pub(super) fn parse(text: &'a str, padding: Padding) -> Option<Self> {
+    pub(super) fn parse(text: &'a str, by: &GeneralPurpose) -> Option<Self> {
         let (signed, signature) = text.rsplit_once('.')?;
         let (header, claims) = signed.split_once('.')?;
-        let decode = |part: &str| match padding {
-            Padding::Forbidden => general_purpose::URL_SAFE_NO_PAD.decode(part).ok(),
-            Padding::Allowed => LENIENT.decode(part).ok(),
-        };
+        let decode = |part: &str| by.decode(part).ok();
         let object = |part: &str| {
             let value: Value = serde_json::from_slice(&decode(part)?).ok()?;
             value.is_object().then_some(value)
@@ -61,6 +53,15 @@ impl<'a> Jwt<'a> {
     /// A text claim.
     pub(super) fn claim_text(&self, name: &str) -> Option<&str> {
         self.claims.get(name)?.as_str()
+    }
+
+    /// What it claims.
+    pub(super) fn claimed(&self) -> Claims {
+        Claims {
+            kid: self.header_text("kid").map(str::to_owned),
+            iss: self.claim_text("iss").map(str::to_owned),
+            iat: self.claim_seconds("iat"),
+        }
     }
 
     /// A numeric claim, in whole seconds since 1970.
@@ -87,15 +88,12 @@ mod tests {
         // {"a":1} needs padding: 7 bytes.
         let padded = "eyJhIjoxfQ==.eyJhIjoxfQ==.AAAA";
         let bare = "eyJhIjoxfQ.eyJhIjoxfQ.AAAA";
-        assert!(Jwt::parse(padded, Padding::Forbidden).is_none());
-        assert!(Jwt::parse(padded, Padding::Allowed).is_some());
-        assert!(Jwt::parse(bare, Padding::Forbidden).is_some());
+        assert!(Jwt::parse(padded, &STRICT).is_none());
+        assert!(Jwt::parse(padded, &LENIENT).is_some());
+        assert!(Jwt::parse(bare, &STRICT).is_some());
+        assert!(Jwt::parse("MQ.MQ.MQ", &STRICT).is_none(), "not objects");
         assert!(
-            Jwt::parse("MQ.MQ.MQ", Padding::Forbidden).is_none(),
-            "not objects"
-        );
-        assert!(
-            Jwt::parse("eyJhIjoxfQ.eyJhIjoxfQ", Padding::Forbidden).is_none(),
+            Jwt::parse("eyJhIjoxfQ.eyJhIjoxfQ", &STRICT).is_none(),
             "two parts"
         );
     }

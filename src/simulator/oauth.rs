@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::accounts::Grant;
 use super::exchange::{Judged, Reply};
-use super::jwt::{Jwt, Padding};
+use super::jwt::{Jwt, LENIENT};
 use super::record::Claims;
 use super::world::World;
 
@@ -42,10 +42,8 @@ pub(super) fn judge(world: &World, head: &Parts, body: &Bytes) -> Judged {
         return Judged::new(Reply::new(404, "Not Found"), Some("not_found"));
     }
     if head.method != Method::POST {
-        return Judged::new(
-            Reply::new(405, "Method Not Allowed"),
-            Some("method_not_allowed"),
-        );
+        let reply = Reply::new(405, "Method Not Allowed");
+        return Judged::new(reply, Some("method_not_allowed"));
     }
     let form = form(body);
     let mut claims = None;
@@ -58,11 +56,8 @@ pub(super) fn judge(world: &World, head: &Parts, body: &Bytes) -> Judged {
             }
         }
         Ok(grant) => {
-            let token = format!(
-                "ya29.{}{}",
-                Uuid::new_v4().simple(),
-                Uuid::new_v4().simple()
-            );
+            let [one, two] = [(); 2].map(|()| Uuid::new_v4().simple());
+            let token = format!("ya29.{one}{two}");
             world.accounts.grant(token.clone(), grant);
             let body = json!({
                 "access_token": token,
@@ -81,38 +76,27 @@ fn grant(
     form: &HashMap<String, String>,
     claims: &mut Option<Claims>,
 ) -> Result<Grant, Refusal> {
-    let missing = |name: &str| {
-        (
-            "invalid_request",
-            format!("Required parameter is missing: {name}"),
-        )
+    let given = |name: &str| {
+        let missing = || format!("Required parameter is missing: {name}");
+        form.get(name).ok_or_else(|| ("invalid_request", missing()))
     };
-    let kind = form
-        .get("grant_type")
-        .ok_or_else(|| missing("grant_type"))?;
+    let kind = given("grant_type")?;
     if kind != GRANT_TYPE {
-        return Err((
-            "unsupported_grant_type",
-            format!("Invalid grant_type: {kind}"),
-        ));
+        let text = format!("Invalid grant_type: {kind}");
+        return Err(("unsupported_grant_type", text));
     }
-    let assertion = form.get("assertion").ok_or_else(|| missing("assertion"))?;
+    let assertion = given("assertion")?;
     let invalid = |text: &str| ("invalid_grant", text.to_owned());
-    let jwt = Jwt::parse(assertion, Padding::Allowed).ok_or_else(|| invalid("Invalid JWT."))?;
-    *claims = Some(Claims {
-        kid: jwt.header_text("kid").map(str::to_owned),
-        iss: jwt.claim_text("iss").map(str::to_owned),
-        iat: jwt.claim_seconds("iat"),
-    });
+    let jwt = Jwt::parse(assertion, &LENIENT).ok_or_else(|| invalid("Invalid JWT."))?;
+    *claims = Some(jwt.claimed());
     let issuer = jwt.claim_text("iss").unwrap_or_default();
     let state = world.accounts.read();
     let account = state
         .service_accounts
         .get(issuer)
         .ok_or_else(|| invalid("Invalid grant: account not found"))?;
-    let known_key = jwt
-        .header_text("kid")
-        .is_none_or(|kid| kid == account.key_id);
+    let kid = jwt.header_text("kid");
+    let known_key = kid.is_none_or(|kid| kid == account.key_id);
     let signed = jwt.header_text("alg") == Some("RS256")
         && jwt.is_signed(&RSA_PKCS1_2048_8192_SHA256, &account.key);
     if !known_key || !signed {
@@ -121,10 +105,8 @@ fn grant(
     check_claims(world, &jwt)?;
     let scope = jwt.claim_text("scope").unwrap_or_default();
     if scope.trim().is_empty() {
-        return Err((
-            "invalid_scope",
-            "Empty or missing scope not allowed.".to_owned(),
-        ));
+        let text = "Empty or missing scope not allowed.".to_owned();
+        return Err(("invalid_scope", text));
     }
     Ok(Grant {
         account: issuer.to_owned(),
@@ -155,10 +137,8 @@ fn check_claims(world: &World, jwt: &Jwt<'_>) -> Result<(), Refusal> {
     if ours || AUDIENCES.contains(&audience) {
         return Ok(());
     }
-    Err((
-        "invalid_grant",
-        "Invalid JWT: Failed audience check.".to_owned(),
-    ))
+    let text = "Invalid JWT: Failed audience check.".to_owned();
+    Err(("invalid_grant", text))
 }
 
 /// `application/x-www-form-urlencoded`.

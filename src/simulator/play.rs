@@ -26,7 +26,7 @@ pub(super) struct Endpoint {
 }
 
 /// What to do with a request.
-pub(super) struct Plan {
+pub(super) struct Decision {
     pub(super) delay: Option<Duration>,
     pub(super) effect: Effect,
     /// Unless the effect is that there is none.
@@ -44,7 +44,7 @@ impl Endpoint {
     /// Asks the script, for a request that is right by the rules, and says what
     /// is done and how it goes on record. The answer is dated by the service's
     /// clock.
-    pub(super) fn decide(&self, judged: &mut Judged) -> Plan {
+    pub(super) fn decide(&self, judged: &mut Judged) -> Decision {
         let token = judged.token.as_deref();
         let step = judged
             .sound
@@ -68,7 +68,7 @@ impl Endpoint {
                 ..Answer::default()
             };
         }
-        Plan {
+        Decision {
             delay,
             effect,
             reply,
@@ -114,7 +114,7 @@ impl Endpoint {
 
     /// What an effect does to the connection and the server; whether the
     /// request is answered all the same.
-    pub(super) fn strike(&self, effect: &Effect, control: &Control) -> bool {
+    pub(super) fn apply(&self, effect: &Effect, control: &Control) -> bool {
         match effect {
             Effect::Refuse(time) => (self.interrupt)(*time, false),
             Effect::Outage(time) => (self.interrupt)(*time, true),

@@ -2,8 +2,8 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -44,11 +44,9 @@ pub struct Server {
     world: Arc<World>,
     tls: Option<TlsAcceptor>,
     running: tokio::sync::Mutex<Option<Running>>,
-    /// The stops of the connections under way, for whoever cannot wait.
-    stops: Mutex<Stops>,
     connections: AtomicUsize,
-    /// The simulator is over: an outage does not end any more.
-    over: AtomicBool,
+    /// The simulator is over: everything ends, an outage does not.
+    over: CancellationToken,
 }
 
 struct Running {
@@ -72,9 +70,8 @@ impl Server {
             world,
             tls,
             running: tokio::sync::Mutex::new(None),
-            stops: Mutex::default(),
             connections: AtomicUsize::new(0),
-            over: AtomicBool::new(false),
+            over: CancellationToken::new(),
         });
         let mut running = server.running.lock().await;
         server.listen(&mut running, listener);
@@ -113,10 +110,8 @@ impl Server {
     /// The port is taken by somebody else.
     pub async fn start(self: &Arc<Self>) -> io::Result<()> {
         let mut running = self.running.lock().await;
-        if running
-            .as_ref()
-            .is_some_and(|running| running.listening.is_some())
-        {
+        let listening = |running: &Running| running.listening.is_some();
+        if running.as_ref().is_some_and(listening) {
             return Ok(());
         }
         let give_up = Instant::now() + REBIND;
@@ -166,7 +161,7 @@ impl Server {
                 server.refuse().await;
             }
             sleep(time).await;
-            if !server.over.load(Ordering::Acquire)
+            if !server.over.is_cancelled()
                 && let Err(error) = server.start().await
             {
                 tracing::error!(server = %server.kind, %error, "simulator: cannot listen again");
@@ -176,39 +171,28 @@ impl Server {
 
     /// Ends everything without waiting, for good.
     pub(super) fn abandon(&self) {
-        self.over.store(true, Ordering::Release);
-        let stops = self
-            .stops
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        stops.kill.cancel();
-        if let Ok(mut running) = self.running.try_lock()
-            && let Some(running) = running.take()
-            && let Some((token, _)) = running.listening
-        {
-            token.cancel();
-        }
+        self.over.cancel();
     }
 
     /// Ends everything for good and waits for it.
     pub(super) async fn end(&self, how: Stop) {
-        self.over.store(true, Ordering::Release);
         self.stop(how).await;
+        self.over.cancel();
     }
 
     fn listen(self: &Arc<Self>, slot: &mut Option<Running>, listener: TcpListener) {
         let running = slot.get_or_insert_with(|| Running {
             listening: None,
-            stops: Stops::default(),
+            stops: Stops {
+                drain: CancellationToken::new(),
+                kill: self.over.child_token(),
+            },
             tasks: TaskTracker::new(),
         });
-        let stops = running.stops.clone();
-        stops.clone_into(&mut self.stops.lock().unwrap_or_else(PoisonError::into_inner));
-        let token = CancellationToken::new();
-        let accepting =
-            Arc::clone(self).accept(listener, token.clone(), stops, running.tasks.clone());
-        running.listening = Some((token, tokio::spawn(accepting)));
+        let until = running.stops.kill.child_token();
+        let (stops, tasks) = (running.stops.clone(), running.tasks.clone());
+        let accepting = Arc::clone(self).accept(listener, until.clone(), stops, tasks);
+        running.listening = Some((until, tokio::spawn(accepting)));
     }
 
     async fn accept(
@@ -221,7 +205,6 @@ impl Server {
         loop {
             let accepted = tokio::select! {
                 () = until.cancelled() => return,
-                () = stops.kill.cancelled() => return,
                 accepted = listener.accept() => accepted,
             };
             match accepted {

@@ -83,7 +83,7 @@ async fn request_on(
     if let Some(delay) = plan.delay {
         tokio::time::sleep(delay).await;
     }
-    if !endpoint.strike(&plan.effect, &control) {
+    if !endpoint.apply(&plan.effect, &control) {
         return std::future::pending().await;
     }
     Ok(response(&plan.reply, plan.body))

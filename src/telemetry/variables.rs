@@ -3,23 +3,22 @@
 
 use super::TelemetryError;
 
-/// Positive whole numbers (OpenTelemetry's "Environment Variable
-/// Specification", "OTLP Exporter Configuration").
-const NUMBERS: [&str; 6] = [
-    "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
-    "OTEL_EXPORTER_OTLP_TIMEOUT",
-    "OTEL_BSP_MAX_QUEUE_SIZE",
-    "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
-    "OTEL_BSP_SCHEDULE_DELAY",
-    "OTEL_BSP_EXPORT_TIMEOUT",
-];
-const PROTOCOLS: [&str; 2] = [
-    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
-    "OTEL_EXPORTER_OTLP_PROTOCOL",
-];
-const HEADERS: [&str; 2] = [
-    "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
-    "OTEL_EXPORTER_OTLP_HEADERS",
+/// What is wrong with a value, if anything is.
+type Fault = fn(&str) -> Option<String>;
+
+/// The variables of OpenTelemetry's "Environment Variable Specification" and
+/// "OTLP Exporter Configuration" that are used here.
+const CHECKS: [(&str, Fault); 10] = [
+    ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", protocol),
+    ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+    ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", number),
+    ("OTEL_EXPORTER_OTLP_TIMEOUT", number),
+    ("OTEL_BSP_MAX_QUEUE_SIZE", number),
+    ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", number),
+    ("OTEL_BSP_SCHEDULE_DELAY", number),
+    ("OTEL_BSP_EXPORT_TIMEOUT", number),
+    ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", headers),
+    ("OTEL_EXPORTER_OTLP_HEADERS", headers),
 ];
 const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
 const SAMPLER_ARG: &str = "OTEL_TRACES_SAMPLER_ARG";
@@ -31,37 +30,36 @@ const SAMPLER_ARG: &str = "OTEL_TRACES_SAMPLER_ARG";
 /// be secret are not repeated.
 pub(super) fn check(variable: impl Fn(&str) -> Option<String>) -> Result<(), TelemetryError> {
     let set = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
-    let fault = |variable, problem| Err(TelemetryError::Variable { variable, problem });
-    for name in PROTOCOLS {
-        match set(name) {
-            Some(protocol) if protocol.trim() != "http/protobuf" => {
-                let problem = format!(
-                    "is \"{protocol}\", but spans are sent by http/protobuf only; set it to that \
-                     and name the collector's HTTP port (4318)"
-                );
-                return fault(name, problem);
-            }
-            Some(_) | None => {}
-        }
-    }
-    for name in NUMBERS {
-        if let Some(value) = set(name)
-            && !value.trim().parse::<u32>().is_ok_and(|number| number > 0)
-        {
-            let problem = format!(
-                "is \"{value}\" and not a whole number above 0 (times are in milliseconds, \
-                 without a unit)"
-            );
-            return fault(name, problem);
-        }
-    }
-    for name in HEADERS {
-        if set(name).is_some_and(|value| !value.split(',').all(is_header)) {
-            let problem = "is not of the form name=value,name=value".to_owned();
-            return fault(name, problem);
+    for (variable, fault) in CHECKS {
+        if let Some(problem) = set(variable).and_then(|value| fault(&value)) {
+            return Err(TelemetryError::Variable { variable, problem });
         }
     }
     check_sampler(set(SAMPLER).as_deref(), set(SAMPLER_ARG).as_deref())
+}
+
+fn protocol(value: &str) -> Option<String> {
+    (value.trim() != "http/protobuf").then(|| {
+        format!(
+            "is \"{value}\", but spans are sent by http/protobuf only; set it to that and name \
+             the collector's HTTP port (4318)"
+        )
+    })
+}
+
+fn number(value: &str) -> Option<String> {
+    let positive = value.trim().parse::<u32>().is_ok_and(|number| number > 0);
+    (!positive).then(|| {
+        format!(
+            "is \"{value}\" and not a whole number above 0 (times are in milliseconds, without a \
+             unit)"
+        )
+    })
+}
+
+fn headers(value: &str) -> Option<String> {
+    let right = value.split(',').all(is_header);
+    (!right).then(|| "is not of the form name=value,name=value".to_owned())
 }
 
 fn check_sampler(sampler: Option<&str>, arg: Option<&str>) -> Result<(), TelemetryError> {

@@ -7,13 +7,12 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::clock::Clock;
-use super::proof::Proof;
+use super::proof::{Proof, is_about_the_token, meaning};
 use crate::app::apns_probe;
 use crate::call::event::{Environment, EnvironmentChoice};
 use crate::call::payload::Payload;
-use crate::call::push::{Answer, Attempt, Class, Gate, PushClient as _, PushKind};
+use crate::call::push::{Answer, Attempt, Gate, PushClient as _, PushKind};
 use crate::call::secret::Secret;
-use crate::cli::explain::find;
 use crate::config::Config;
 use crate::engine::deadline::wall_clock;
 use crate::providers::probe::probe;
@@ -94,28 +93,11 @@ async fn ask(client: &apns::Client, limit: Duration) -> Answer {
 }
 
 fn judge(what: String, needed: bool, answer: &Answer) -> Proof {
-    let reason = answer.reason.as_deref().unwrap_or_default();
-    match answer.class {
-        Class::Accepted | Class::DeadToken | Class::BadToken | Class::SuspectToken => {
-            Proof::ok(what, "Apple takes the credential for this bundle id")
-        }
-        Class::CredentialFault
-        | Class::StaleCredential
-        | Class::SigningThrottled
-        | Class::NotProcessed
-        | Class::Unclear
-        | Class::Unavailable
-        | Class::Throttled
-        | Class::NoCredential
-        | Class::PayloadFault
-        | Class::OwnFault
-        | Class::Unknown => {
-            let entry = find(reason);
-            let means = entry.map_or("an answer that is not known", |entry| entry.means.as_str());
-            let cure = entry.map_or("try again", |entry| entry.next.as_str());
-            grade(needed, what, format!("{reason}: {means}"), cure)
-        }
+    if is_about_the_token(answer.class) {
+        return Proof::ok(what, "Apple takes the credential for this bundle id");
     }
+    let (found, cure) = meaning(answer.reason.as_deref().unwrap_or_default(), None);
+    grade(needed, what, found, cure)
 }
 
 /// What the app does not use by default is a warning only.

@@ -7,11 +7,10 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::clock::Clock;
-use super::proof::Proof;
+use super::proof::{Proof, is_about_the_token, meaning};
 use crate::call::payload::Payload;
 use crate::call::push::{Answer, Attempt, Class, Gate, PushKind};
 use crate::call::secret::Secret;
-use crate::cli::explain::find;
 use crate::config::Config;
 use crate::engine::deadline::wall_clock;
 use crate::metrics::Metrics;
@@ -45,10 +44,14 @@ pub(super) async fn prove(
     let tokens = fcm::TokenSource::start(account);
     let granted = match timeout(limit, tokens.settled()).await {
         Ok(Ok(expires)) => Proof::ok(title("access token"), format!("valid until {expires}")),
-        Ok(Err((reason, detail))) => refused(title("access token"), &reason, detail),
+        Ok(Err((reason, detail))) => refused(title("access token"), &reason, detail.as_deref()),
         Err(_) => {
             let trouble = tokens.trouble();
-            refused(title("access token"), "oauth_unavailable", trouble)
+            refused(
+                title("access token"),
+                "oauth_unavailable",
+                trouble.as_deref(),
+            )
         }
     };
     let mut proofs = vec![fcm.0, oauth.0];
@@ -164,32 +167,14 @@ async fn ask(client: &fcm::Client, limit: Duration) -> Answer {
 }
 
 fn judge(what: String, answer: &Answer) -> Proof {
-    match answer.class {
-        Class::Accepted
-        | Class::DeadToken
-        | Class::BadToken
-        | Class::SuspectToken
-        | Class::PayloadFault => Proof::ok(what, "the account may send in this project"),
-        Class::CredentialFault
-        | Class::StaleCredential
-        | Class::SigningThrottled
-        | Class::NotProcessed
-        | Class::Unclear
-        | Class::Unavailable
-        | Class::Throttled
-        | Class::NoCredential
-        | Class::OwnFault
-        | Class::Unknown => {
-            let reason = answer.reason.as_deref().unwrap_or_default();
-            refused(what, reason, answer.detail.clone())
-        }
+    if is_about_the_token(answer.class) || answer.class == Class::PayloadFault {
+        return Proof::ok(what, "the account may send in this project");
     }
+    let reason = answer.reason.as_deref().unwrap_or_default();
+    refused(what, reason, answer.detail.as_deref())
 }
 
-fn refused(what: String, reason: &str, detail: Option<String>) -> Proof {
-    let entry = find(reason);
-    let means = entry.map_or("an answer that is not known", |entry| entry.means.as_str());
-    let cure = entry.map_or("try again", |entry| entry.next.as_str());
-    let detail = detail.map_or_else(String::new, |detail| format!(" ({detail})"));
-    Proof::failed(what, format!("{reason}{detail}: {means}"), cure)
+fn refused(what: String, reason: &str, detail: Option<&str>) -> Proof {
+    let (found, cure) = meaning(reason, detail);
+    Proof::failed(what, found, cure)
 }

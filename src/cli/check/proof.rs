@@ -2,6 +2,9 @@
 
 use serde::Serialize;
 
+use crate::call::push::Class;
+use crate::cli::explain::find;
+
 /// How it went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -88,6 +91,34 @@ impl Proof {
             None => Self::new(State::Failed, what, text),
         }
     }
+}
+
+/// What a provider's answer to a token that cannot exist means: whether it
+/// complains of the token alone, after it has taken the credential.
+pub(super) const fn is_about_the_token(class: Class) -> bool {
+    match class {
+        Class::Accepted | Class::DeadToken | Class::BadToken | Class::SuspectToken => true,
+        Class::CredentialFault
+        | Class::StaleCredential
+        | Class::SigningThrottled
+        | Class::NotProcessed
+        | Class::Unclear
+        | Class::Unavailable
+        | Class::Throttled
+        | Class::NoCredential
+        | Class::PayloadFault
+        | Class::OwnFault
+        | Class::Unknown => false,
+    }
+}
+
+/// What a reason means, and the cure.
+pub(super) fn meaning(reason: &str, detail: Option<&str>) -> (String, &'static str) {
+    let entry = find(reason);
+    let means = entry.map_or("an answer that is not known", |entry| entry.means.as_str());
+    let cure = entry.map_or("try again", |entry| entry.next.as_str());
+    let detail = detail.map_or_else(String::new, |detail| format!(" ({detail})"));
+    (format!("{reason}{detail}: {means}"), cure)
 }
 
 #[cfg(test)]

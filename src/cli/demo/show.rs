@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::call::event::Platform;
 use crate::call::outcome::{PushOutcome, PushResult};
+use crate::cli::screen::Screen;
 use crate::simulator::{Record, ServerKind};
 
 /// What became of a push, and every request that was made for it.
@@ -19,8 +20,7 @@ pub(super) struct Phone {
 /// How it is told.
 pub(super) struct Show {
     pub(super) json: bool,
-    pub(super) color: bool,
-    pub(super) output: std::io::Stdout,
+    pub(super) output: Screen,
 }
 
 impl Show {
@@ -63,11 +63,7 @@ impl Show {
     fn phone(&mut self, phone: &Phone) -> std::io::Result<()> {
         let outcome = &phone.outcome;
         let (color, word) = in_words(outcome.result);
-        let word = if self.color {
-            format!("\x1b[{color}m{word:<13}\x1b[0m")
-        } else {
-            format!("{word:<13}")
-        };
+        let word = self.output.styled(color, &format!("{word:<13}"));
         let device = outcome.device_id.as_deref().unwrap_or("-");
         let platform = name(outcome.platform);
         let after = match outcome.push_ms {

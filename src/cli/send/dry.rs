@@ -9,7 +9,7 @@ use serde_json::json;
 use super::event;
 use super::judge::PAYLOAD;
 use super::plan::Plan;
-use super::show::{facts, heading, millis, times, times_json, write_request};
+use super::show::{heading, millis, times, times_json, with_facts, write_request};
 use crate::app::observe::{self, ACCESS_TOKEN, Prepared};
 use crate::app::{apns_probe, profiles};
 use crate::call::event::{Environment, EnvironmentChoice, Event};
@@ -73,11 +73,8 @@ pub(super) fn show(plan: &Plan) -> anyhow::Result<u8> {
     };
     let mut screen = Screen::stdout();
     if plan.args.json {
-        let mut report = facts(plan);
-        report.insert("dry_run".into(), json!(true));
-        report.insert("request".into(), json!(request));
-        report.insert("exit".into(), json!(DONE));
-        writeln!(screen, "{:#}", json!(report))?;
+        let more = json!({"dry_run": true, "request": request, "exit": DONE});
+        writeln!(screen, "{:#}", with_facts(plan, &more))?;
         return Ok(DONE);
     }
     heading(&mut screen, plan)?;
@@ -97,14 +94,15 @@ fn refused(plan: &Plan, (reason, detail): &(String, String)) -> anyhow::Result<u
     let entry = find(reason);
     let next = entry.map_or("", |entry| entry.next.as_str());
     if plan.args.json {
-        let mut report = facts(plan);
-        report.insert("result".into(), json!("rejected"));
-        report.insert("reason".into(), json!(reason));
-        report.insert("detail".into(), json!(detail));
-        report.insert("means".into(), json!(entry.map(|entry| &entry.means)));
-        report.insert("do".into(), json!(next));
-        report.insert("exit".into(), json!(PAYLOAD));
-        writeln!(screen, "{:#}", json!(report))?;
+        let more = json!({
+            "result": "rejected",
+            "reason": reason,
+            "detail": detail,
+            "means": entry.map(|entry| &entry.means),
+            "do": next,
+            "exit": PAYLOAD,
+        });
+        writeln!(screen, "{:#}", with_facts(plan, &more))?;
         return Ok(PAYLOAD);
     }
     heading(&mut screen, plan)?;
@@ -184,13 +182,14 @@ fn report_ios(
                 })
             })
             .collect();
-        let mut report = facts(plan);
-        report.insert("sent".into(), json!(false));
-        report.insert("request".into(), json!(request));
-        report.insert("connections".into(), json!(connections));
-        report.insert("do".into(), json!((code != DONE).then_some(cure)));
-        report.insert("exit".into(), json!(code));
-        writeln!(screen, "{:#}", json!(report))?;
+        let more = json!({
+            "sent": false,
+            "request": request,
+            "connections": connections,
+            "do": (code != DONE).then_some(cure),
+            "exit": code,
+        });
+        writeln!(screen, "{:#}", with_facts(plan, &more))?;
         return Ok(());
     }
     heading(&mut screen, plan)?;

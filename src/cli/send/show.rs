@@ -179,39 +179,44 @@ pub(super) fn millis(time: Duration) -> String {
 }
 
 fn as_json(plan: &Plan, shot: &Shot, judgement: &Judgement) -> Value {
-    let attempts: Vec<Value> = shot.attempts.iter().map(attempt_json).collect();
-    let mut report = facts(plan);
     let outcome = shot.outcome.as_ref();
-    report.insert("result".into(), json!(outcome.map(|o| o.result)));
-    report.insert(
-        "reason".into(),
-        json!(outcome.and_then(|o| o.reason.as_ref())),
-    );
-    report.insert(
-        "detail".into(),
-        json!(outcome.and_then(|o| o.detail.as_ref())),
-    );
-    let environment = outcome.and_then(|o| o.environment).map(Environment::name);
-    report.insert("environment".into(), json!(environment));
-    let id = outcome.and_then(|o| o.provider_id.as_ref());
-    report.insert("provider_id".into(), json!(id));
-    report.insert("took_ms".into(), ms(shot.took));
-    report.insert("means".into(), json!(judgement.means));
-    report.insert("do".into(), json!(judgement.next));
-    report.insert("attempts".into(), Value::Array(attempts));
-    report.insert("exit".into(), json!(judgement.code));
-    Value::Object(report)
+    with_facts(
+        plan,
+        &json!({
+            "result": outcome.map(|o| o.result),
+            "reason": outcome.and_then(|o| o.reason.as_ref()),
+            "detail": outcome.and_then(|o| o.detail.as_ref()),
+            "environment": outcome.and_then(|o| o.environment).map(Environment::name),
+            "provider_id": outcome.and_then(|o| o.provider_id.as_ref()),
+            "took_ms": ms(shot.took),
+            "means": judgement.means,
+            "do": judgement.next,
+            "attempts": shot.attempts.iter().map(attempt_json).collect::<Vec<_>>(),
+            "exit": judgement.code,
+        }),
+    )
+}
+
+/// An object behind what is known before anything is sent.
+pub(super) fn with_facts(plan: &Plan, more: &Value) -> Value {
+    let mut facts = facts(plan);
+    facts.extend(more.as_object().cloned().unwrap_or_default());
+    Value::Object(facts)
 }
 
 /// What is known before anything is sent.
 pub(super) fn facts(plan: &Plan) -> Map<String, Value> {
-    let mut facts = Map::new();
-    facts.insert("app".into(), json!(plan.args.app));
-    facts.insert("platform".into(), json!(plan.args.platform()));
-    facts.insert("token".into(), json!(plan.token().shortened()));
-    facts.insert("profile".into(), json!(plan.profile()));
-    facts.insert("validate_only".into(), json!(plan.args.validate_only));
-    facts
+    let known = [
+        ("app", json!(plan.args.app)),
+        ("platform", json!(plan.args.platform())),
+        ("token", json!(plan.token().shortened())),
+        ("profile", json!(plan.profile())),
+        ("validate_only", json!(plan.args.validate_only)),
+    ];
+    known
+        .map(|(key, value)| (key.to_owned(), value))
+        .into_iter()
+        .collect()
 }
 
 fn attempt_json(attempt: &SeenAttempt) -> Value {

@@ -20,12 +20,12 @@ pub(in crate::simulator) struct Player {
 
 struct Playing {
     rule: Rule,
-    places: Mutex<HashMap<String, Place>>,
+    progress: Mutex<HashMap<String, Progress>>,
 }
 
 /// Where in its steps a rule is.
 #[derive(Default, Clone, Copy)]
-struct Place {
+struct Progress {
     step: usize,
     used: u32,
     since: Option<Instant>,
@@ -39,7 +39,7 @@ impl Player {
             .into_iter()
             .map(|rule| Playing {
                 rule,
-                places: Mutex::default(),
+                progress: Mutex::default(),
             })
             .collect();
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
@@ -80,17 +80,17 @@ impl Playing {
     }
 
     fn next(&self, key: &str, connection: bool, now: Instant) -> Option<Step> {
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut place = places.get(key).copied().unwrap_or_default();
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut place = progress.get(key).copied().unwrap_or_default();
         let step = place.take(&self.rule, connection, now);
-        if places.len() < TOKENS || places.contains_key(key) {
-            places.insert(key.to_owned(), place);
+        if progress.len() < TOKENS || progress.contains_key(key) {
+            progress.insert(key.to_owned(), place);
         }
         step
     }
 }
 
-impl Place {
+impl Progress {
     /// The step for one more request or connection. A request does not use up
     /// a step for connections, nor the other way round.
     fn take(&mut self, rule: &Rule, connection: bool, now: Instant) -> Option<Step> {

@@ -5,12 +5,15 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::App;
-use crate::admin::status::Status;
+use super::lanes::Client;
+use crate::admin::status::{Connections, Credential, Lane, Status};
 use crate::admin::{Insight, Readiness};
 use crate::amqp::BrokerState;
 use crate::call::time::Timestamp;
 use crate::engine::deadline::wall_clock;
 use crate::engine::history::History;
+use crate::engine::lane::{Lane as EngineLane, LaneStatus};
+use crate::providers::{apns, fcm};
 
 /// The view of a worker that the admin pages get.
 #[derive(Debug)]
@@ -68,11 +71,74 @@ impl Insight for AppInsight {
     }
 
     fn status(&self) -> Status {
-        let broker = self.broker.as_ref().map(|state| state.borrow().clone());
-        self.app.status(self.started, broker)
+        let lanes = self.app.lanes().by_label();
+        Status {
+            started: self.started,
+            now: wall_clock(),
+            under_way: self.app.dispatcher().in_flight(),
+            reports_lost: self.app.metrics().reports_lost.get(),
+            broker: self.broker.as_ref().map(|state| state.borrow().clone()),
+            lanes: lanes
+                .iter()
+                .map(|(engine, client)| lane(engine, client))
+                .collect(),
+        }
     }
 
     fn history(&self) -> &History {
         self.app.dispatcher().history()
+    }
+}
+
+fn lane(engine: &EngineLane, client: &Client) -> Lane {
+    let labels = engine.labels();
+    let LaneStatus {
+        paused,
+        hindrance,
+        in_flight,
+        waiting,
+    } = engine.status();
+    let status = client.status();
+    let connections = Connections {
+        wanted: status.wanted,
+        ready: status.ready,
+        suspect: status.suspect,
+        connecting: status.connecting,
+        error: status.error,
+    };
+    let credential = match client {
+        Client::Apns(client) => apple(client),
+        Client::Fcm(client) => google(client),
+    };
+    Lane {
+        app: labels.app.clone(),
+        platform: labels.platform,
+        environment: labels.environment,
+        paused,
+        hindrance,
+        in_flight,
+        waiting,
+        connections,
+        credential,
+        brake: engine.brake.is_on(),
+    }
+}
+
+fn apple(client: &apns::Client) -> Credential {
+    match client.credentials() {
+        apns::Credentials::Key(signer) => Credential::Key {
+            id: signer.key_id().to_owned(),
+            age: signer.age(),
+        },
+        apns::Credentials::Certificate(certificate) => Credential::Certificate {
+            expires: certificate.expires(),
+        },
+    }
+}
+
+fn google(client: &fcm::Client) -> Credential {
+    Credential::AccessToken {
+        expires: client.expires_at(),
+        trouble: client.tokens().trouble(),
     }
 }
