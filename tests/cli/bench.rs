@@ -250,7 +250,19 @@ async fn behind_a_broker_every_push_has_one_outcome_and_no_queue_is_left() {
         address.contains("127.0.0.1") && !address.contains("guest"),
         "{address}"
     );
+    nothing_is_left_at(&broker);
+}
 
+fn nothing_is_left_at(broker: &Broker) {
+    for what in ["list_queues", "list_exchanges"] {
+        let there = broker.ctl(&["-q", what, "name"]);
+        assert!(!there.contains("bench"), "{there}");
+    }
+}
+
+#[tokio::test]
+async fn behind_a_broker_the_simulator_plays_a_script() {
+    let broker = Broker::private();
     let script = tempfile::NamedTempFile::new().unwrap();
     let dead = "[[rule]]\nserver = \"fcm\"\nthen = { status = 404, reason = \"UNREGISTERED\" }\n";
     std::fs::write(script.path(), dead).unwrap();
@@ -271,10 +283,7 @@ async fn behind_a_broker_every_push_has_one_outcome_and_no_queue_is_left() {
         (15, Some(15))
     );
     assert_eq!(report["late"]["count"], 30);
-    for what in ["list_queues", "list_exchanges"] {
-        let there = broker.ctl(&["-q", what, "name"]);
-        assert!(!there.contains("bench"), "{there}");
-    }
+    nothing_is_left_at(&broker);
 }
 
 #[tokio::test]
