@@ -251,6 +251,15 @@ async fn behind_a_broker_every_push_has_one_outcome_and_no_queue_is_left() {
         "{address}"
     );
 
+    dead_phones(&broker.url).await;
+    for what in ["list_queues", "list_exchanges"] {
+        let there = broker.ctl(&["-q", what, "name"]);
+        assert!(!there.contains("bench"), "{there}");
+    }
+}
+
+/// Outcomes other than `accepted` are counted as well.
+async fn dead_phones(url: &str) {
     let script = tempfile::NamedTempFile::new().unwrap();
     let dead = "[[rule]]\nserver = \"fcm\"\nthen = { status = 404, reason = \"UNREGISTERED\" }\n";
     std::fs::write(script.path(), dead).unwrap();
@@ -262,7 +271,7 @@ async fn behind_a_broker_every_push_has_one_outcome_and_no_queue_is_left() {
         "--script",
         script.path().to_str().unwrap(),
     ];
-    let ran = through_broker(&broker.url, &more).await;
+    let ran = through_broker(url, &more).await;
     assert_eq!(ran.code, 0, "{ran:#?}");
     let report = ran.json();
     let gone = |end: &Value| end["platform"] == "android" && end["reason"] == "UNREGISTERED";
@@ -271,10 +280,6 @@ async fn behind_a_broker_every_push_has_one_outcome_and_no_queue_is_left() {
         (15, Some(15))
     );
     assert_eq!(report["late"]["count"], 30);
-    for what in ["list_queues", "list_exchanges"] {
-        let there = broker.ctl(&["-q", what, "name"]);
-        assert!(!there.contains("bench"), "{there}");
-    }
 }
 
 #[tokio::test]
