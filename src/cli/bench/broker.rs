@@ -17,11 +17,10 @@ use lapin::options::{
 };
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, Consumer};
-use serde::Deserialize;
 use tempfile::TempDir;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::sync::broadcast::{self, error::RecvError};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
@@ -34,14 +33,13 @@ use super::target::Target;
 use super::worker_config;
 use crate::amqp::{self, Connector, Names};
 use crate::call::event::Platform;
-use crate::call::outcome::PushResult;
 use crate::simulator::{Record, ServerKind};
 
 /// For the worker to take from its queues.
 const START: Duration = Duration::from_secs(60);
 /// Between two looks whether it does.
 const LOOK: Duration = Duration::from_millis(100);
-/// For the broker to take a ring, and beyond the ring's life for its outcomes.
+/// Beyond a ring's life for its outcomes, and for everything to be deleted.
 const GRACE: Duration = Duration::from_secs(5);
 /// Lines of the worker's log that are shown when it ends.
 const LINES: usize = 3;
@@ -64,19 +62,10 @@ pub(super) struct Client {
     phones: u32,
     /// How long a ring's outcomes are waited for.
     patience: Duration,
+    /// Why the broker does not take rings.
+    refusals: mpsc::Sender<anyhow::Error>,
     // Everything goes over it.
     _connection: Connection,
-}
-
-/// Of a push's outcome, what is counted.
-#[derive(Deserialize)]
-struct Outcome {
-    event_id: Uuid,
-    device_id: String,
-    platform: String,
-    result: String,
-    reason: Option<String>,
-    attempts: u32,
 }
 
 impl Process {
@@ -100,18 +89,20 @@ impl Process {
             .with_context(|| format!("the worker does not start: {}", tail(&log)))?;
         let channel = connection.create_channel().await?;
         let outcomes = outcomes(&channel, settings).await?;
-        channel
-            .confirm_select(ConfirmSelectOptions::default())
-            .await?;
+        let confirms = channel.confirm_select(ConfirmSelectOptions::default());
+        confirms.await?;
+        let (refusals, mut refused) = mpsc::channel(1);
         let client = Arc::new(Client {
             channel,
             names: Names::new(&settings.prefix),
             open: Mutex::default(),
             phones: args.devices,
             patience: args.timeout + GRACE,
+            refusals,
             _connection: connection,
         });
         let mut tasks = JoinSet::new();
+        tasks.spawn(async move { refused.recv().await.map_or(Ok(()), Err) });
         tasks.spawn(read(outcomes, Arc::clone(&client), Arc::clone(recorder)));
         let simulator = target.simulator.as_ref();
         if let Some(requests) = simulator.and_then(Simulated::requests) {
@@ -155,16 +146,13 @@ fn tail(log: &Path) -> String {
 fn spawn(target: &Target, dir: &Path, log: &Path) -> anyhow::Result<Child> {
     let file = dir.join("worker.toml");
     let output = File::create(log).context("cannot write the worker's log")?;
-    let mut command = Command::new(own_program()?);
-    command.arg("run").arg("--config").arg(&file);
+    let mut command = own_program("run")?;
+    command.arg("--config").arg(&file);
     worker_config::write(target, &file, &mut command)?;
     command
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output)
-        // A Ctrl-C is for this process: what is under way still ends.
-        .process_group(0)
-        .kill_on_drop(true)
         .spawn()
         .context("cannot start the worker")
 }
@@ -181,9 +169,8 @@ async fn taking(child: &mut Child, target: &Target) -> anyhow::Result<()> {
         let counts = amqp::count(&target.config.amqp).await.unwrap_or_default();
         let taken = |platform: &Platform| {
             let queue = names.queue_of(*platform);
-            counts
-                .iter()
-                .any(|count| count.name == queue && count.consumers > 0)
+            let mut counts = counts.iter().filter(|count| count.name == queue);
+            counts.any(|count| count.consumers > 0)
         };
         if target.platforms().iter().all(taken) {
             return Ok(());
@@ -237,16 +224,13 @@ async fn arrivals(
             Err(RecvError::Lagged(_)) => continue,
             Err(RecvError::Closed) => bail!("the simulator ended"),
         };
-        let platform = match request.server {
-            ServerKind::ApnsProduction | ServerKind::ApnsSandbox => Platform::Ios,
-            ServerKind::Fcm | ServerKind::Oauth => Platform::Android,
-        };
+        let fcm = request.server == ServerKind::Fcm;
+        let platform = if fcm { "android" } else { "ios" };
         let now = Instant::now();
-        let ago = (chrono::Utc::now() - request.at)
-            .to_std()
-            .unwrap_or_default();
+        let ago = chrono::Utc::now() - request.at;
+        let at = now.checked_sub(ago.to_std().unwrap_or_default());
         if let Some(due) = request.token.as_deref().and_then(due_of_token) {
-            recorder.arrived(platform, due, now.checked_sub(ago).unwrap_or(now));
+            recorder.arrived(platform, due, at.unwrap_or(now));
         }
     }
 }
@@ -254,10 +238,7 @@ async fn arrivals(
 impl Client {
     /// Publishes a ring and waits until all of its pushes have ended. One that does
     /// not end is given up; if its outcome comes later it counts all the same.
-    ///
-    /// # Errors
-    /// The broker did not take it.
-    pub(super) async fn ring(&self, ring: Ring) -> anyhow::Result<()> {
+    pub(super) async fn ring(&self, ring: Ring) {
         let all = (0..self.phones).map(|phone| {
             let (done, ended) = oneshot::channel();
             let key = (ring.event_id, format!("phone-{phone}"));
@@ -265,42 +246,36 @@ impl Client {
             ended
         });
         let all = join_all(all);
+        if let Err(problem) = self.publish(&ring).await {
+            // Only the first one is looked at.
+            let _ = self.refusals.try_send(problem);
+        }
+        let _ = timeout(self.patience, all).await;
+    }
+
+    async fn publish(&self, ring: &Ring) -> anyhow::Result<()> {
         let properties = BasicProperties::default()
             .with_delivery_mode(2)
             .with_content_type("application/json".into())
             .with_message_id(ring.event_id.to_string().into());
         let key = format!("ring.{}", ring.platform.name()).into();
-        let (exchange, options) = (
-            self.names.calls.as_str().into(),
-            BasicPublishOptions::default(),
-        );
-        let publish = self
-            .channel
-            .basic_publish(exchange, key, options, &ring.body, properties);
-        let confirm = timeout(GRACE, async { publish.await?.await }).await;
+        let calls = self.names.calls.as_str().into();
+        let (channel, how) = (&self.channel, BasicPublishOptions::default());
+        let publish = channel.basic_publish(calls, key, how, &ring.body, properties);
+        let confirm = timeout(self.patience, async { publish.await?.await }).await;
         let confirm = confirm.context("the broker does not confirm a ring")??;
         anyhow::ensure!(confirm.is_ack(), "the broker refused a ring");
-        let _ = timeout(self.patience, all).await;
         Ok(())
     }
 
-    fn ended(&self, outcome: Outcome, recorder: &Recorder) {
-        let open = self.open().remove(&(outcome.event_id, outcome.device_id));
+    fn ended(&self, mut end: End, recorder: &Recorder) {
+        let push = (end.event_id, std::mem::take(&mut end.device_id));
+        let open = self.open().remove(&push);
         let Some(done) = open else {
             recorder.ended_again();
             return;
         };
-        let mut results = PushResult::ALL.into_iter();
-        let result = results.find(|result| result.name() == outcome.result);
-        let mut platforms = [Platform::Ios, Platform::Android].into_iter();
-        let platform = platforms.find(|platform| platform.name() == outcome.platform);
-        recorder.ended(End {
-            event_id: outcome.event_id,
-            platform: platform.unwrap_or(Platform::Unknown),
-            result: result.unwrap_or(PushResult::Rejected),
-            reason: outcome.reason,
-            attempts: outcome.attempts,
-        });
+        recorder.ended(end);
         // Nobody waits if it was given up.
         let _ = done.send(());
     }

@@ -1,13 +1,14 @@
 //! When rings are sent: on a schedule, or as others end.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -19,15 +20,6 @@ use crate::call::time::Timestamp;
 
 /// The longest sleep of a schedule, so that a signal is noticed.
 const NAP: Duration = Duration::from_millis(100);
-
-/// What was sent, and what was not.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Sent {
-    /// Rings that were due and were never begun: too many others were under way.
-    pub(super) behind: u64,
-    /// A signal ended it early.
-    pub(super) stopped: bool,
-}
 
 /// Sends rings to a worker.
 pub(super) struct Load {
@@ -41,8 +33,6 @@ pub(super) struct Load {
     pub(super) began: (Instant, Timestamp),
     /// The number of the next ring.
     pub(super) next: AtomicU64,
-    /// Why a ring could not be given to the worker.
-    pub(super) problem: OnceLock<anyhow::Error>,
 }
 
 /// How many rings a schedule has, the warm-up's too.
@@ -72,29 +62,20 @@ fn due_by(rate: f64, moment: Duration) -> u64 {
 
 impl Load {
     /// Sends all rings and waits until each has ended, which takes no longer than a
-    /// ring lives.
+    /// ring lives. Returns how many stayed behind.
     ///
     /// # Errors
-    /// A ring could not be given to the worker.
-    pub(super) async fn drive(self: Arc<Self>) -> anyhow::Result<Sent> {
-        let behind = match self.args.rate {
-            Some(rate) => {
-                let (this, handle) = (Arc::clone(&self), Handle::current());
-                tokio::task::spawn_blocking(move || this.on_schedule(rate, &handle)).await?
-            }
-            None => self.in_turn().await?,
+    /// Never, unless there is a mistake in here.
+    pub(super) async fn drive(self: Arc<Self>) -> Result<u64, JoinError> {
+        let Some(rate) = self.args.rate else {
+            return self.in_turn().await.map(|()| 0);
         };
-        if let Some(problem) = self.problem.get() {
-            anyhow::bail!("{problem:#}");
-        }
-        Ok(Sent {
-            behind,
-            stopped: self.stop.is_cancelled(),
-        })
+        let handle = Handle::current();
+        tokio::task::spawn_blocking(move || self.on_schedule(rate, &handle)).await
     }
 
     /// Always so many at a time.
-    async fn in_turn(self: &Arc<Self>) -> anyhow::Result<u64> {
+    async fn in_turn(self: &Arc<Self>) -> Result<(), JoinError> {
         let counted = Arc::new(AtomicU64::new(0));
         let senders = (0..self.args.most_in_flight()).map(|_| {
             let (this, counted) = (Arc::clone(self), Arc::clone(&counted));
@@ -114,10 +95,7 @@ impl Load {
                 }
             })
         });
-        for ended in join_all(senders).await {
-            ended?;
-        }
-        Ok(0)
+        join_all(senders).await.into_iter().collect()
     }
 
     /// At a steady rate, whatever becomes of the rings before. On a thread of its
@@ -186,11 +164,7 @@ impl Load {
         // in a queue.
         let ring = self.rings.ring(number, due, self.began.1.plus(due));
         self.recorder.begin(due, self.rings.devices());
-        if let Err(problem) = self.entrance.ring(ring).await {
-            // The first one says it all.
-            let _ = self.problem.set(problem);
-            self.stop.cancel();
-        }
+        self.entrance.ring(ring).await;
     }
 }
 

@@ -18,8 +18,8 @@ mod usage;
 mod worker;
 mod worker_config;
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -115,10 +115,9 @@ async fn measure(
         stop: stop.clone(),
         began: (recorder.began(), wall_clock()),
         next: AtomicU64::new(0),
-        problem: OnceLock::new(),
     });
-    let sent = tokio::select! {
-        sent = load.drive() => sent?,
+    let behind = tokio::select! {
+        behind = load.drive() => behind?,
         never = progress::watch(args, &entrance, &recorder, &mut meter) => match never {},
         problem = worker.failed() => return Err(problem),
         () = stop_twice(signals, &stop) => return Ok(None),
@@ -128,7 +127,8 @@ async fn measure(
     let run = Run {
         cost: meter.cost(tally.ended()),
         tally,
-        sent,
+        behind,
+        stopped: stop.is_cancelled(),
         hindrances: worker.hindrances(),
         twice_at_gateway: simulator.and_then(Simulated::taken_twice),
     };

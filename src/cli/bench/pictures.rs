@@ -21,25 +21,23 @@ pub(super) fn pictures(tally: &Tally, due: Option<f64>) -> [Value; 2] {
     let before = count.saturating_sub(1) as f64 * width;
     // The last step may not be over; not less than half of it.
     let last = (tally.last.as_secs_f64() - before).clamp(width / 2.0, width);
+    // How long each step is, and its middle.
+    let long = |n: usize| if n + 1 == count { last } else { width };
     let middles: Vec<f64> = (0..count)
-        .map(|n| n as f64 * width + if n + 1 == count { last } else { width } / 2.0)
+        .map(|n| n as f64 * width + long(n) / 2.0)
         .collect();
-    let of = |kind: usize, each: f64| -> Vec<f64> {
+    let rate = |kind: usize| -> Vec<f64> {
         let steps = tally.steps.iter().enumerate();
-        let part = |n| if n + 1 == count { last / width } else { 1.0 };
-        let part = |n| if kind < 3 { part(n) } else { 1.0 };
-        steps
-            .map(|(n, step)| step[kind] as f64 / each / part(n))
-            .collect()
+        steps.map(|(n, step)| step[kind] as f64 / long(n)).collect()
     };
     let mut rates = vec![
-        ("ios", "iOS", of(0, width)),
-        ("android", "Android", of(1, width)),
-        ("bad", "not accepted", of(2, width)),
+        ("good", "accepted", rate(0)),
+        ("bad", "not accepted", rate(1)),
     ];
-    rates.retain(|(_, _, values)| values.iter().any(|value| *value > 0.0));
+    rates.retain(|(_, _, rates)| rates.iter().any(|rate| *rate > 0.0));
     rates.extend(due.map(|due| ("due", "due", vec![due; count])));
-    let slowest = vec![("slowest", "slowest", of(3, 1_000.0))];
+    let slowest = tally.steps.iter().map(|step| step[2] as f64 / 1_000.0);
+    let slowest = [("slowest", "slowest", slowest.collect())];
     let end = before + last;
     [
         picture("Pushes a second", &middles, end, &rates),
@@ -65,7 +63,7 @@ fn picture(title: &str, seconds: &[f64], end: f64, lines: &[Line]) -> Value {
     json!({
         "title": title,
         "rows": MARKS.map(|part| (part * 100.0, of_top(part))),
-        "columns": MARKS.map(|part| (part * 100.0, format!("{} s", digits(part * end)))),
+        "columns": MARKS.map(|part| (part * 100.0, format!("{:.1} s", part * end))),
         "lines": lines.collect::<Vec<_>>(),
     })
 }
@@ -102,7 +100,7 @@ mod tests {
             let text = picture.to_string();
             assert!(!text.contains("NaN") && !text.contains("null"), "{text}");
         }
-        tally.steps = vec![[1, 0, 0, 9], [5, 0, 0, 0], [4, 0, 2, 70_000]];
+        tally.steps = vec![[1, 0, 9], [5, 0, 0], [4, 2, 70_000]];
         tally.last = tally.width * 5 / 2;
         let [rates, slowest] = pictures(&tally, None);
         // 4 in half a step of a quarter of a second, the highest of all.

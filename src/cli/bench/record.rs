@@ -1,11 +1,13 @@
 //! What became of every push, counted as it ends. The memory it takes does not
 //! grow with the number of pushes.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::{CreationError, Histogram};
+use serde::Deserialize;
 use uuid::Uuid;
 
 use super::rings::due;
@@ -61,10 +63,10 @@ pub(super) struct Tally {
     /// How long after a ring was due it was given to the worker, in microseconds.
     pub(super) late: Histogram<u64>,
     /// Platform, result and the provider's word.
-    pub(super) ends: BTreeMap<(Platform, PushResult, Option<String>), u64>,
-    /// Accepted on iOS, on Android, ended otherwise, and the longest that an accepted
-    /// one took, in microseconds: in each step of time.
-    pub(super) steps: Vec<[u64; 4]>,
+    pub(super) ends: BTreeMap<(Name, Name, Option<String>), u64>,
+    /// Accepted, ended otherwise, and the longest that an accepted one took, in
+    /// microseconds: in each step of time.
+    pub(super) steps: Vec<[u64; 3]>,
     /// How long a step is.
     pub(super) width: Duration,
     /// The last end, from the end of the warm-up.
@@ -82,24 +84,24 @@ pub(super) enum Timed {
     Attempt,
 }
 
-/// How a push ended, as its outcome says.
-#[derive(Clone, Debug)]
+/// How a push ended: of its outcome, what is counted.
+#[derive(Clone, Debug, Deserialize)]
 pub(super) struct End {
-    /// The ring's.
     pub(super) event_id: Uuid,
-    pub(super) platform: Platform,
-    pub(super) result: PushResult,
-    /// The provider's word.
+    #[serde(default)]
+    pub(super) device_id: String,
+    pub(super) platform: Name,
+    pub(super) result: Name,
     pub(super) reason: Option<String>,
-    pub(super) attempts: u32,
+    attempts: u32,
 }
 
+/// As it stands in outcomes.
+type Name = Cow<'static, str>;
+
 /// Where a platform stands in arrays.
-const fn place(platform: Platform) -> usize {
-    match platform {
-        Platform::Ios | Platform::Unknown => 0,
-        Platform::Android => 1,
-    }
+fn place(platform: &str) -> usize {
+    usize::from(platform == Platform::Android.name())
 }
 
 /// For a histogram.
@@ -130,7 +132,7 @@ impl Tally {
     }
 
     /// What was timed on a platform.
-    pub(super) fn times(&self, timed: Timed, platform: Platform) -> &Histogram<u64> {
+    pub(super) fn times(&self, timed: Timed, platform: &str) -> &Histogram<u64> {
         &self.times[timed as usize][place(platform)]
     }
 
@@ -143,7 +145,7 @@ impl Tally {
         both
     }
 
-    fn time(&mut self, timed: Timed, platform: Platform, span: Duration) {
+    fn time(&mut self, timed: Timed, platform: &str, span: Duration) {
         self.times[timed as usize][place(platform)].saturating_record(micros(span));
     }
 
@@ -161,14 +163,14 @@ impl Tally {
     fn end(&mut self, end: End, due: Duration, now: Duration) {
         self.attempts += u64::from(end.attempts);
         self.repeated += u64::from(end.attempts > 1);
-        let accepted = end.result == PushResult::Accepted;
         let took = now.saturating_sub(due);
-        let kind = if accepted { place(end.platform) } else { 2 };
         let step = self.step(now);
-        step[kind] += 1;
-        if accepted {
-            step[3] = step[3].max(micros(took));
-            self.time(Timed::Latency, end.platform, took);
+        if end.result == PushResult::Accepted.name() {
+            step[0] += 1;
+            step[2] = step[2].max(micros(took));
+            self.time(Timed::Latency, &end.platform, took);
+        } else {
+            step[1] += 1;
         }
         self.last = self.last.max(now);
         let mut key = (end.platform, end.result, end.reason);
@@ -179,7 +181,7 @@ impl Tally {
     }
 
     /// The step of a moment.
-    fn step(&mut self, moment: Duration) -> &mut [u64; 4] {
+    fn step(&mut self, moment: Duration) -> &mut [u64; 3] {
         let place = loop {
             let place = moment.as_nanos() / self.width.as_nanos();
             match usize::try_from(place) {
@@ -188,16 +190,16 @@ impl Tally {
             }
         };
         if self.steps.len() <= place {
-            self.steps.resize(place + 1, [0; 4]);
+            self.steps.resize(place + 1, [0; 3]);
         }
         &mut self.steps[place]
     }
 
     fn widen(&mut self) {
         self.width *= 2;
-        let pair = |pair: &[[u64; 4]]| {
+        let pair = |pair: &[[u64; 3]]| {
             let [a, b] = [pair[0], pair.get(1).copied().unwrap_or_default()];
-            [a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3].max(b[3])]
+            [a[0] + b[0], a[1] + b[1], a[2].max(b[2])]
         };
         self.steps = self.steps.chunks(2).map(pair).collect();
     }
@@ -258,7 +260,7 @@ impl Recorder {
     }
 
     /// A request for a push that was due then was at the simulator at this moment.
-    pub(super) fn arrived(&self, platform: Platform, due: Duration, at: Instant) {
+    pub(super) fn arrived(&self, platform: &str, due: Duration, at: Instant) {
         let mut inner = self.lock();
         if due >= self.warm_up {
             let spent = at.saturating_duration_since(inner.began + due);
@@ -278,7 +280,7 @@ impl Recorder {
                 continue;
             }
             for attempt in push.attempts.iter().filter(|attempt| attempt.started) {
-                let (platform, took) = (push.subject.platform, attempt.took);
+                let (platform, took) = (push.subject.platform.name(), attempt.took);
                 inner.tally.time(Timed::Attempt, platform, took);
             }
         }
@@ -300,8 +302,9 @@ impl Outcomes for Recorder {
         match report.body {
             ReportBody::Push(outcome) => self.ended(End {
                 event_id: outcome.event_id,
-                platform: outcome.platform,
-                result: outcome.result,
+                device_id: String::new(),
+                platform: outcome.platform.name().into(),
+                result: outcome.result.name().into(),
                 reason: outcome.reason,
                 attempts: outcome.attempts,
             }),
@@ -320,8 +323,9 @@ mod tests {
         let due = u64::try_from(due.as_nanos()).unwrap();
         End {
             event_id: Uuid::from_u64_pair(7, due),
-            platform,
-            result,
+            device_id: String::new(),
+            platform: platform.name().into(),
+            result: result.name().into(),
             reason: Some(format!("{result:?}")),
             attempts: 2,
         }
@@ -355,12 +359,12 @@ mod tests {
         assert!(took.min() >= 1_490_000, "{}", took.min());
         assert_eq!(tally.late.len(), 2);
         assert_eq!(tally.under_way, 1);
-        assert_eq!(tally.steps.iter().map(|step| step[2]).sum::<u64>(), 1);
+        assert_eq!(tally.steps.iter().map(|step| step[1]).sum::<u64>(), 1);
         let began = recorder.began();
-        recorder.arrived(Platform::Ios, early, began + early);
-        recorder.arrived(Platform::Ios, late, began + late + early);
+        recorder.arrived("ios", early, began + early);
+        recorder.arrived("ios", late, began + late + early);
         let tally = recorder.take();
-        let gateway = tally.times(Timed::Gateway, Platform::Ios);
+        let gateway = tally.times(Timed::Gateway, "ios");
         assert_eq!((gateway.len(), gateway.max() / 1_000), (1, 900));
     }
 
@@ -380,18 +384,18 @@ mod tests {
     #[test]
     fn steps_become_wider_and_nothing_is_lost() {
         let mut tally = Tally::new().unwrap();
-        tally.step(Duration::from_millis(950))[2] += 1;
-        assert_eq!(tally.steps, [[0; 4], [0; 4], [0; 4], [0, 0, 1, 0]]);
+        tally.step(Duration::from_millis(950))[1] += 1;
+        assert_eq!(tally.steps, [[0; 3], [0; 3], [0; 3], [0, 1, 0]]);
         for second in 0..4_000 {
             let kind = usize::try_from(second % 2).unwrap();
             let step = tally.step(Duration::from_secs(second));
-            (step[kind], step[3]) = (step[kind] + 1, second);
+            (step[kind], step[2]) = (step[kind] + 1, second);
             assert!(tally.steps.len() <= STEPS.0);
         }
         assert_eq!(tally.width, Duration::from_secs(64));
         let sum = |kind: usize| tally.steps.iter().map(|step| step[kind]).sum::<u64>();
-        assert_eq!([0, 1, 2].map(sum), [2_000, 2_000, 1]);
-        assert_eq!(tally.steps[0], [32, 32, 1, 63]);
+        assert_eq!([0, 1].map(sum), [2_000, 2_001]);
+        assert_eq!(tally.steps[0], [32, 33, 63]);
         tally.step(Duration::from_secs(7 * 24 * 3_600))[0] += 1;
         assert!(tally.steps.len() <= STEPS.0);
     }

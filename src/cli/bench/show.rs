@@ -52,6 +52,7 @@ pub(super) fn templates() -> Environment<'static> {
         }
     });
     templates.set_undefined_behavior(UndefinedBehavior::Strict);
+    templates.add_filter("plain", |number: f64| number.to_string());
     templates.add_filter("ms", digits);
     templates.add_filter("count", count_of);
     templates.add_filter("mib", |bytes: f64| {

@@ -99,8 +99,8 @@ impl Simulated {
 }
 
 async fn spawn(scripts: &[PathBuf], dir: &Path) -> anyhow::Result<(Child, PathBuf)> {
-    let mut command = Command::new(own_program()?);
-    command.args(["simulate", "--json", "--quiet", "--until-eof", "--dir"]);
+    let mut command = own_program("simulate")?;
+    command.args(["--json", "--quiet", "--until-eof", "--dir"]);
     command.arg(dir.join("sim"));
     for script in scripts {
         command.arg("--script").arg(script);
@@ -109,9 +109,6 @@ async fn spawn(scripts: &[PathBuf], dir: &Path) -> anyhow::Result<(Child, PathBu
         // It ends with this process, however that ends.
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        // A Ctrl-C is for this process: what is under way is still answered.
-        .process_group(0)
-        .kill_on_drop(true)
         .spawn()
         .context("cannot start the simulator")?;
     let output = child.stdout.take().context("the simulator has no output")?;
@@ -126,13 +123,19 @@ async fn spawn(scripts: &[PathBuf], dir: &Path) -> anyhow::Result<(Child, PathBu
     Ok((child, PathBuf::from(config)))
 }
 
-/// This very program, also if its file was replaced meanwhile.
-pub(super) fn own_program() -> anyhow::Result<PathBuf> {
-    let running = Path::new("/proc/self/exe");
-    if running.exists() {
-        return Ok(running.to_owned());
-    }
-    std::env::current_exe().context("cannot find the program to start it again")
+/// This very program, also if its file was replaced meanwhile. It is killed when it
+/// is dropped.
+pub(super) fn own_program(command: &str) -> anyhow::Result<Command> {
+    let running = PathBuf::from("/proc/self/exe");
+    let program = if running.exists() {
+        running
+    } else {
+        std::env::current_exe().context("cannot find the program to start it again")?
+    };
+    let mut own = Command::new(program);
+    // A Ctrl-C is for this process: what is under way still ends.
+    own.arg(command).process_group(0).kill_on_drop(true);
+    Ok(own)
 }
 
 /// The scripts that the simulator plays: the faults that are wanted, and after

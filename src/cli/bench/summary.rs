@@ -7,7 +7,6 @@ use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 use super::args::Args;
-use super::load::Sent;
 use super::record::{Tally, Timed};
 use super::target::Target;
 use crate::call::event::Platform;
@@ -15,7 +14,10 @@ use crate::call::event::Platform;
 /// What was measured.
 pub(super) struct Run {
     pub(super) tally: Tally,
-    pub(super) sent: Sent,
+    /// Rings that were due and were never begun: too many others were under way.
+    pub(super) behind: u64,
+    /// A signal ended it early.
+    pub(super) stopped: bool,
     /// What it cost: the document's `cost`.
     pub(super) cost: Value,
     /// What stood in the worker's way at the end.
@@ -42,7 +44,7 @@ impl Summary {
         let seconds = tally.last.as_secs_f64();
         let twice = tally.twice + run.twice_at_gateway.unwrap_or(0);
         let unexpected = failed > 0 && args.script.is_none();
-        let bad = accepted == 0 || run.sent.behind > 0 || unexpected || lost + twice > 0;
+        let bad = accepted == 0 || run.behind > 0 || unexpected || lost + twice > 0;
         let exit = u8::from(bad);
         let late = Some(times(&tally.late)).filter(|_| args.rate.is_some());
         let document = json!({
@@ -56,7 +58,7 @@ impl Summary {
             },
             "settings": settings(args, target),
             "seconds": seconds,
-            "stopped": run.sent.stopped,
+            "stopped": run.stopped,
             "rings": tally.rings,
             "sent": tally.sent,
             "accepted": accepted,
@@ -66,7 +68,7 @@ impl Summary {
             "twice_at_gateway": run.twice_at_gateway,
             "repeated": tally.repeated,
             "attempts": tally.attempts,
-            "behind": run.sent.behind,
+            "behind": run.behind,
             "rate": if seconds > 0.0 { accepted as f64 / seconds } else { 0.0 },
             "results": results(tally, lost),
             "hindrances": run.hindrances,
@@ -149,8 +151,8 @@ fn times(took: &Histogram<u64>) -> Value {
 
 fn platforms(tally: &Tally, timed: Timed) -> Value {
     json!({
-        "ios": times(tally.times(timed, Platform::Ios)),
-        "android": times(tally.times(timed, Platform::Android)),
+        "ios": times(tally.times(timed, "ios")),
+        "android": times(tally.times(timed, "android")),
         "all": times(&tally.both(timed)),
     })
 }
@@ -159,11 +161,7 @@ fn platforms(tally: &Tally, timed: Timed) -> Value {
 fn results(tally: &Tally, lost: u64) -> Vec<Value> {
     let mut ends: Vec<_> = tally.ends.iter().collect();
     ends.sort_by_key(|((platform, result, _), count)| {
-        (
-            result.name() != "accepted",
-            platform.name(),
-            u64::MAX - **count,
-        )
+        (*result != "accepted", platform.clone(), u64::MAX - **count)
     });
     let ended = ends.into_iter().map(|((platform, result, reason), count)| {
         json!({"platform": platform, "result": result, "reason": reason, "count": count})

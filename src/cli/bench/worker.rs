@@ -100,10 +100,7 @@ impl Worker {
 
 impl Entrance {
     /// Rings once, until every phone's push has its outcome or is given up.
-    ///
-    /// # Errors
-    /// The broker did not take the ring.
-    pub(super) async fn ring(&self, ring: Ring) -> anyhow::Result<()> {
+    pub(super) async fn ring(&self, ring: Ring) {
         match self {
             Self::Inside(app) => {
                 let delivery = Delivery {
@@ -114,7 +111,6 @@ impl Entrance {
                 };
                 // Whatever comes of it is reported; what is not counts as lost.
                 let _ = handle_whole(app.dispatcher(), delivery).await;
-                Ok(())
             }
             Self::Broker(client) => client.ring(ring).await,
         }
