@@ -274,7 +274,7 @@ async fn behind_a_broker_the_simulator_plays_a_script() {
         "--script",
         script.path().to_str().unwrap(),
     ];
-    let ran = through_broker(url, &more).await;
+    let ran = through_broker(&broker.url, &more).await;
     assert_eq!(ran.code, 0, "{ran:#?}");
     let report = ran.json();
     let gone = |end: &Value| end["platform"] == "android" && end["reason"] == "UNREGISTERED";
