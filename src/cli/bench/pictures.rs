@@ -104,7 +104,7 @@ mod tests {
         tally.last = tally.width * 5 / 2;
         let [rates, slowest] = pictures(&tally, None);
         // 4 in half a step of a quarter of a second, the highest of all.
-        assert_eq!(rates["rows"][4][1], "32");
+        assert_eq!(rates["rows"][4][1], "32.0");
         assert_eq!(slowest["rows"][4][1], "80");
         let lines = [&rates["lines"], &slowest["lines"]].map(|lines| lines.as_array().unwrap());
         assert_eq!(lines.map(Vec::len), [2, 1]);
