@@ -259,3 +259,35 @@ pub async fn count(settings: &Settings) -> Result<Vec<QueueCount>, AmqpError> {
         Err(_) => Err(AmqpError::lost("counting queues", "took too long")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::call::payload::Profiles;
+    use crate::engine::routes::Routes;
+    use crate::engine::settings::RingSettings;
+
+    #[tokio::test]
+    async fn a_panic_in_what_keeps_the_session_ends_the_worker_which_is_not_ready_meanwhile() {
+        let (plan, reports) = Plan::new(&Settings::default(), Metrics::default()).unwrap();
+        let routes = Routes {
+            apps: HashMap::new(),
+            profiles: Profiles::built_in().unwrap(),
+        };
+        let ring = RingSettings::default();
+        let dispatcher = Dispatcher::new(ring, routes, reports, Metrics::default());
+        let mut worker = plan.start(Arc::new(dispatcher), ring.window());
+        worker.task.take().unwrap().abort();
+        let context = Arc::clone(&worker.context);
+        worker.task = Some(tokio::spawn(async move {
+            let _connected = context.set_connected();
+            assert!(context.state.borrow().connected);
+            panic!("a fault in the worker");
+        }));
+        let error = worker.fatal().await.to_string();
+        assert!(error.contains("keeps the session"), "{error}");
+        assert!(!worker.state().borrow().connected);
+    }
+}
