@@ -12,6 +12,7 @@ mod received;
 mod reporter;
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -145,13 +146,13 @@ impl Dispatcher {
         let devices = event.event.devices().len();
         let (call_id, event_id) = (&event.event.call_id, event.event.event_id);
         let span = spans::event(kind.name(), call_id, event_id, devices);
-        let handling = async {
+        let handling = pin!(async {
             if must_split(&event.event, delivery.source) {
                 self.split(&event, &delivery).await
             } else {
                 self.settle(&event, &delivery).await
             }
-        };
+        });
         let verdict = handling.instrument(span).await;
         match &verdict {
             Verdict::Settled => self.count(kind.name(), "settled"),

@@ -1,5 +1,6 @@
 //! One device's part of an event: its push, once, until it is final.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -100,7 +101,8 @@ impl Pushes {
     pub(super) async fn ring(&self, event: &Received, device: &Device) -> Done {
         let id = push_id(event.event.event_id, &device.id);
         let span = spans::push(&device.app, device.platform.name(), &device.id, id);
-        let ringing = async {
+        // Pinned here: passed on by value it would be copied, kilobytes at a time.
+        let ringing = pin!(async {
             let route = event.routes.find(event.event.profile.as_ref(), device);
             // Its cancel may have to say again what the ring said.
             let repeated = route.is_ok_and(|route| route.cancel == CancelMode::Voip);
@@ -130,7 +132,7 @@ impl Pushes {
                 Box::pin(self.cancel(&cancel, device)).await;
             }
             result
-        };
+        });
         self.once(event, id, ringing.instrument(span)).await
     }
 
@@ -175,7 +177,7 @@ impl Pushes {
     async fn push_cancel(&self, event: &Received, device: &Arc<Device>, mode: CancelMode) -> Done {
         let id = push_id(event.event.event_id, &device.id);
         let span = spans::push(&device.app, device.platform.name(), &device.id, id);
-        let pushing = async {
+        let pushing = pin!(async {
             let (kind, token) = match (device.platform, mode) {
                 (Platform::Ios, CancelMode::Background) => {
                     (PushKind::Background, device.background_token())
@@ -197,7 +199,7 @@ impl Pushes {
             };
             let route = event.routes.find(event.event.profile.as_ref(), device);
             self.push(event, device, id, route, message).await.0
-        };
+        });
         self.once(event, id, pushing.instrument(span)).await
     }
 
@@ -208,12 +210,12 @@ impl Pushes {
         id: Uuid,
         work: impl Future<Output = PushResult>,
     ) -> Done {
-        let work = async {
+        let work = pin!(async {
             Final {
                 result: work.await,
                 receipts: event.receipts.clone(),
             }
-        };
+        });
         let entry = self.once.entry(id).or_insert_with(work).await;
         let own = entry.is_fresh();
         let done = entry.into_value();

@@ -9,6 +9,7 @@ mod meters;
 mod pause;
 mod retry;
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -215,8 +216,8 @@ impl Lane {
             environment,
         } = self.labels();
         let span = spans::attempt(app, platform, environment);
-        let sending = self.send(push, &payload, &gate).instrument(span.clone());
-        let sent = sending.await;
+        let sending = pin!(self.send(push, &payload, &gate));
+        let sent = sending.instrument(span.clone()).await;
         drop((in_flight, permit));
         match sent {
             Sent::Answered(answer) => {
