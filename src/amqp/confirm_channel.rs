@@ -23,6 +23,9 @@ use super::wire::{OPERATION_TIMEOUT, bounded, open};
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 /// Messages published and not yet confirmed, at most.
 pub(crate) const WINDOW: usize = 1024;
+/// So many are written by one future. Up to 30 `join_all` keeps them in one
+/// piece of memory, and a write takes 2 KB.
+const TOGETHER: usize = 30;
 /// How often a blocked connection is looked at again.
 const BLOCKED_POLL: Duration = Duration::from_millis(250);
 
@@ -116,14 +119,18 @@ impl<T> ConfirmChannel<T> {
             self.ledger.enter(item, identity);
             messages.push(message);
         }
-        if messages.is_empty() {
-            return;
+        let mut messages = messages.into_iter();
+        for first in (first..).step_by(TOGETHER) {
+            let channel = self.channel.clone();
+            let batch: Vec<_> = messages.by_ref().take(TOGETHER).collect();
+            if batch.is_empty() {
+                break;
+            }
+            self.writing.push(Box::pin(async move {
+                let writes = batch.into_iter().map(|message| write(&channel, message));
+                (first, join_all(writes).await)
+            }));
         }
-        let channel = self.channel.clone();
-        self.writing.push(Box::pin(async move {
-            let writes = messages.into_iter().map(|message| write(&channel, message));
-            (first, join_all(writes).await)
-        }));
         // The first poll hands them to lapin.
         self.poll(&mut Context::from_waker(Waker::noop()));
     }

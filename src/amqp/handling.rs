@@ -40,34 +40,40 @@ pub(crate) struct Handling {
 impl Handling {
     /// Handles a message. Its tag, and what the broker is to be told; nothing
     /// if the session is gone, for then the broker delivers it again anyway.
-    pub(crate) async fn run(self: Arc<Self>, message: Delivered) -> (u64, Option<Answer>) {
-        let _counted = self.context.messages.token();
+    pub(crate) fn run(
+        self: Arc<Self>,
+        message: Delivered,
+    ) -> impl Future<Output = (u64, Option<Answer>)> {
+        let counted = self.context.messages.token();
         let tag = message.delivery_tag;
-        // A message that makes the engine panic must not take the others with
-        // it; the delivery limit moves it to the dead queue in the end.
-        let settled = AssertUnwindSafe(self.settle(message)).catch_unwind().await;
-        let Ok(answer) = settled else {
-            error!(
-                queue = self.queue,
-                "handling a message panicked; it goes back to its queue"
-            );
-            pause().await;
-            return (tag, Some(Answer::Requeue));
-        };
-        (tag, answer)
-    }
-
-    async fn settle(&self, message: Delivered) -> Option<Answer> {
         let original = Original {
             body: Bytes::from(message.data),
             properties: message.properties,
         };
+        // What the future needs is made before it, and what is large is boxed:
+        // so it is small enough for the allocator's short way.
         let (span, delivery) = self.delivery(&original);
-        let handling = async {
-            let verdict = self.context.dispatcher.handle(delivery).await;
-            self.carry_out(verdict, &original).await
-        };
-        handling.instrument(span).await
+        let message = Box::new((original, delivery));
+        async move {
+            let _ = &counted;
+            let (original, delivery) = &*message;
+            let handling = async {
+                let verdict = self.context.dispatcher.handle(delivery).await;
+                self.carry_out(verdict, original).await
+            };
+            let handling = handling.instrument(span);
+            // A message that makes the engine panic must not take the others with
+            // it; the delivery limit moves it to the dead queue in the end.
+            let Ok(answer) = AssertUnwindSafe(handling).catch_unwind().await else {
+                error!(
+                    queue = self.queue,
+                    "handling a message panicked; it goes back to its queue"
+                );
+                pause().await;
+                return (tag, Some(Answer::Requeue));
+            };
+            (tag, answer)
+        }
     }
 
     async fn carry_out(&self, verdict: Verdict, original: &Original) -> Option<Answer> {
@@ -76,17 +82,18 @@ impl Handling {
         let carried_out = match verdict {
             Verdict::Settled => Ok(()),
             Verdict::Abandoned => return Some(Answer::Requeue),
+            // Boxed, for rings, which are many, never come here.
             Verdict::Dead(error) => {
                 let letter = dead_letter(original, names, user, &error.to_string(), &self.queue);
                 warn!(queue = self.queue, %error, "a message goes to the dead queue");
-                self.publisher.publish(letter).await
+                self.publisher.publish(letter).boxed().await
             }
             Verdict::Split(parts) => {
                 let publishes = parts
                     .into_iter()
                     .map(|part| part_message(original, names, user, part))
                     .map(|message| self.publisher.publish(message));
-                try_join_all(publishes).await.map(|_| ())
+                try_join_all(publishes).boxed().await.map(|_| ())
             }
         };
         match carried_out {

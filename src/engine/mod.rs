@@ -13,6 +13,7 @@ pub mod dispatch;
 pub mod history;
 pub mod lane;
 pub mod push;
+mod recent;
 pub mod routes;
 pub mod settings;
 pub mod tokens;

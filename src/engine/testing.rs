@@ -216,7 +216,7 @@ impl Bench {
 
     pub async fn handle(&self, platform: Platform, event: &Value) -> Verdict {
         self.dispatcher
-            .handle(delivery(Source::Platform(platform), event))
+            .handle(&delivery(Source::Platform(platform), event))
             .await
     }
 

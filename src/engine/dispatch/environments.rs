@@ -2,25 +2,23 @@
 
 use std::time::Duration;
 
-use moka::policy::EvictionPolicy;
-use moka::sync::Cache;
-
 use crate::call::event::{Environment, EnvironmentChoice};
 use crate::call::push::Class;
 use crate::call::secret::Secret;
 use crate::engine::lane::Lane;
 use crate::engine::push::{End, Push, PushEnd};
+use crate::engine::recent::Recent;
 use crate::engine::routes::{IosLanes, Target};
 use crate::engine::tokens::{Finding, undecided};
 
 /// The most tokens whose environment is remembered.
-const MAX_TOKENS: u64 = 100_000;
+const MAX_TOKENS: usize = 100_000;
 
 /// For how long.
 const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 
 /// Which environment `auto` tokens turned out to live in.
-pub(super) struct Environments(Cache<Secret, Environment>);
+pub(super) struct Environments(Recent<Secret, Environment>);
 
 /// How a push went over one or two lanes.
 pub(super) struct Sent<'a> {
@@ -34,12 +32,7 @@ pub(super) struct Sent<'a> {
 
 impl Default for Environments {
     fn default() -> Self {
-        let cache = Cache::builder()
-            // The newest count, however often they were asked for.
-            .eviction_policy(EvictionPolicy::lru())
-            .max_capacity(MAX_TOKENS)
-            .time_to_live(REMEMBERED);
-        Self(cache.build())
+        Self(Recent::new(MAX_TOKENS, REMEMBERED))
     }
 }
 
@@ -58,7 +51,7 @@ impl Environments {
         Sent {
             lane,
             environment,
-            push: lane.push(&push).await,
+            push: Box::pin(lane.push(&push)).await,
             finding: None,
         }
     }

@@ -12,7 +12,6 @@ mod received;
 mod reporter;
 
 use std::collections::BTreeMap;
-use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -30,11 +29,12 @@ use super::delivery::{Delivery, Source, Verdict};
 use super::history::History;
 use super::routes::Routes;
 use super::settings::RingSettings;
-use crate::call::event::{DeviceEntry, Event, EventKind, MAX_PART, Part, Platform, split};
+use crate::call::event::{
+    DeviceEntry, Event, EventError, EventKind, MAX_PART, Part, Platform, split,
+};
 use crate::call::outcome::{Outcomes, PushResult, TraceContext, Unreachable};
 use crate::call::receipt::Receipts;
 use crate::metrics::{EventLabels, Metrics};
-use crate::spans;
 
 /// At most one line about a producer's clock in this time.
 const CLOCK_WARNING: Duration = Duration::from_secs(60);
@@ -129,38 +129,41 @@ impl Dispatcher {
     }
 
     /// Handles one message to its end.
-    pub async fn handle(&self, delivery: Delivery) -> Verdict {
+    pub async fn handle(&self, delivery: &Delivery) -> Verdict {
         let _counted = Counted::of(&self.in_flight);
-        let event = match Event::decode(&delivery.body, self.ring.limits()) {
+        let event = match self.decode(delivery) {
             Ok(event) => event,
             Err(error) => {
                 self.count("unknown", "dead");
                 return Verdict::Dead(error);
             }
         };
-        let kind = event.kind();
-        let event = self.received(event, delivery.body.len(), Arc::clone(&delivery.trace));
-        if kind == EventKind::Ring {
-            self.check_clock(&event);
-        }
-        let devices = event.event.devices().len();
-        let (call_id, event_id) = (&event.event.call_id, event.event.event_id);
-        let span = spans::event(kind.name(), call_id, event_id, devices);
-        let handling = pin!(async {
+        let handling = async {
             if must_split(&event.event, delivery.source) {
-                self.split(&event, &delivery).await
+                Box::pin(self.split(&event, delivery)).await
             } else {
-                self.settle(&event, &delivery).await
+                self.settle(&event, delivery).await
             }
-        });
-        let verdict = handling.instrument(span).await;
+        };
+        let verdict = handling.instrument(event.span()).await;
+        let kind = event.event.kind().name();
         match &verdict {
-            Verdict::Settled => self.count(kind.name(), "settled"),
-            Verdict::Split(_) => self.count(kind.name(), "split"),
-            Verdict::Dead(_) => self.count(kind.name(), "dead"),
+            Verdict::Settled => self.count(kind, "settled"),
+            Verdict::Split(_) => self.count(kind, "split"),
+            Verdict::Dead(_) => self.count(kind, "dead"),
             Verdict::Abandoned => {}
         }
         verdict
+    }
+
+    /// Not async, so that no future has room for what is only needed here.
+    fn decode(&self, delivery: &Delivery) -> Result<Received, EventError> {
+        let event = Event::decode(&delivery.body, self.ring.limits())?;
+        let event = self.received(event, delivery.body.len(), Arc::clone(&delivery.trace));
+        if event.event.kind() == EventKind::Ring {
+            self.check_clock(&event);
+        }
+        Ok(event)
     }
 
     /// Learns of a cancel that was sent to every worker. What is not a cancel
@@ -253,8 +256,10 @@ impl Dispatcher {
             Err(bad) => return self.pushes.reject(event, bad).await,
         };
         match event.event.kind() {
-            EventKind::Ring => self.pushes.ring(event, device).await,
-            EventKind::Cancel => self.pushes.cancel(event, device).await,
+            // Boxed: a message's future stays small enough for the allocator's
+            // short way, and rings need no room for cancels.
+            EventKind::Ring => Box::pin(self.pushes.ring(event, device)).await,
+            EventKind::Cancel => Box::pin(self.pushes.cancel(event, device)).await,
         }
     }
 
@@ -366,13 +371,13 @@ fn must_split(event: &Event, source: Source) -> bool {
 /// have them handled; for events that come from no broker.
 pub async fn handle_whole(dispatcher: &Dispatcher, delivery: Delivery) -> Verdict {
     let trace = Arc::clone(&delivery.trace);
-    let parts = match dispatcher.handle(delivery).await {
+    let parts = match dispatcher.handle(&delivery).await {
         Verdict::Split(parts) => parts,
         verdict @ (Verdict::Settled | Verdict::Dead(_) | Verdict::Abandoned) => return verdict,
     };
     let handled = join_all(parts.into_iter().map(async |part: Part| {
         dispatcher
-            .handle(Delivery {
+            .handle(&Delivery {
                 body: part.body.into(),
                 source: Source::Platform(part.platform),
                 part: part.number,

@@ -4,8 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use moka::future::Cache;
-use moka::policy::EvictionPolicy;
+use tokio::sync::OnceCell;
 use tokio::time::timeout_at;
 use tracing::Instrument as _;
 use uuid::Uuid;
@@ -24,12 +23,13 @@ use crate::call::secret::Secret;
 use crate::call::time::Timestamp;
 use crate::engine::calls::{Calls, DeviceKey, RingState, RingUnderWay};
 use crate::engine::push::{Push, Refusal};
+use crate::engine::recent::Recent;
 use crate::engine::routes::{NoRoute, Route};
 use crate::engine::tokens::{Finding, TokenFacts, judge};
 use crate::spans;
 
 /// The most finished pushes remembered, for messages that come twice.
-const MAX_FINISHED: u64 = 200_000;
+const MAX_FINISHED: usize = 200_000;
 
 /// For how long: a message that the broker keeps while it is away may come
 /// again long after its ring.
@@ -41,12 +41,12 @@ pub(super) struct Pushes {
     calls: Arc<Calls>,
     /// Pushes under way and those that are final, by their id. Whoever comes
     /// second waits for the first.
-    once: Cache<Uuid, Final>,
+    once: Recent<Uuid, Arc<OnceCell<Final>>>,
     environments: Environments,
 }
 
 /// A push that is final.
-#[derive(Clone)]
+#[derive(Debug)]
 struct Final {
     result: PushResult,
     /// Of the message that made it final.
@@ -73,15 +73,10 @@ struct Message<'a> {
 
 impl Pushes {
     pub(super) fn new(calls: Arc<Calls>, reporter: Reporter) -> Self {
-        let once = Cache::builder()
-            // The newest count, however often they were asked for.
-            .eviction_policy(EvictionPolicy::lru())
-            .max_capacity(MAX_FINISHED)
-            .time_to_live(REMEMBERED);
         Self {
             calls,
             reporter,
-            once: once.build(),
+            once: Recent::new(MAX_FINISHED, REMEMBERED),
             environments: Environments::default(),
         }
     }
@@ -102,38 +97,41 @@ impl Pushes {
         let id = push_id(event.event.event_id, &device.id);
         let span = spans::push(&device.app, device.platform.name(), &device.id, id);
         // Pinned here: passed on by value it would be copied, kilobytes at a time.
-        let ringing = pin!(async {
-            let route = event.routes.find(event.event.profile.as_ref(), device);
-            // Its cancel may have to say again what the ring said.
-            let repeated = route.is_ok_and(|route| route.cancel == CancelMode::Voip);
-            let kept = repeated.then(|| (Arc::clone(&event.event), event.bytes));
-            if repeated {
-                self.calls.keep(event.bytes);
+        let ringing = pin!(
+            async {
+                let route = event.routes.find(event.event.profile.as_ref(), device);
+                // Its cancel may have to say again what the ring said.
+                let repeated = route.is_ok_and(|route| route.cancel == CancelMode::Voip);
+                let kept = repeated.then(|| (Arc::clone(&event.event), event.bytes));
+                if repeated {
+                    self.calls.keep(event.bytes);
+                }
+                let key = self.calls.device(&device.id);
+                let ring = event.call.begin_ring(key, event.event.sent_at, kept);
+                let message = Message {
+                    kind: PushKind::Call,
+                    token: &device.token,
+                    ring: Some(&ring),
+                };
+                let (result, unclear) = self.push(event, device, id, route, message).await;
+                let state = if result == PushResult::Accepted {
+                    RingState::Accepted
+                } else if unclear {
+                    RingState::Unclear
+                } else {
+                    RingState::NotSent
+                };
+                if let Some(cancel) = ring.end(state)
+                    && let Some(device) = listed(&cancel, &device.id)
+                {
+                    let cancel = event.cancelled_by(&cancel);
+                    Box::pin(self.cancel(&cancel, device)).await;
+                }
+                result
             }
-            let key = self.calls.device(&device.id);
-            let ring = event.call.begin_ring(key, event.event.sent_at, kept);
-            let message = Message {
-                kind: PushKind::Call,
-                token: &device.token,
-                ring: Some(&ring),
-            };
-            let (result, unclear) = self.push(event, device, id, route, message).await;
-            let state = if result == PushResult::Accepted {
-                RingState::Accepted
-            } else if unclear {
-                RingState::Unclear
-            } else {
-                RingState::NotSent
-            };
-            if let Some(cancel) = ring.end(state)
-                && let Some(device) = listed(&cancel, &device.id)
-            {
-                let cancel = event.cancelled_by(&cancel);
-                Box::pin(self.cancel(&cancel, device)).await;
-            }
-            result
-        });
-        self.once(event, id, ringing.instrument(span)).await
+            .instrument(span)
+        );
+        self.once(event, id, ringing).await
     }
 
     /// Pushes a cancel to one device, if the phone may be ringing.
@@ -177,30 +175,33 @@ impl Pushes {
     async fn push_cancel(&self, event: &Received, device: &Arc<Device>, mode: CancelMode) -> Done {
         let id = push_id(event.event.event_id, &device.id);
         let span = spans::push(&device.app, device.platform.name(), &device.id, id);
-        let pushing = pin!(async {
-            let (kind, token) = match (device.platform, mode) {
-                (Platform::Ios, CancelMode::Background) => {
-                    (PushKind::Background, device.background_token())
-                }
-                _ => (PushKind::Call, Ok(&device.token)),
-            };
-            let token = match token {
-                Ok(token) => token,
-                Err((reason, detail)) => {
-                    let finding = Finding::new(PushResult::Rejected, reason);
-                    let finding = finding.explained(Some(detail));
-                    return self.refuse(event, device, None, finding);
-                }
-            };
-            let message = Message {
-                kind,
-                token,
-                ring: None,
-            };
-            let route = event.routes.find(event.event.profile.as_ref(), device);
-            self.push(event, device, id, route, message).await.0
-        });
-        self.once(event, id, pushing.instrument(span)).await
+        let pushing = pin!(
+            async {
+                let (kind, token) = match (device.platform, mode) {
+                    (Platform::Ios, CancelMode::Background) => {
+                        (PushKind::Background, device.background_token())
+                    }
+                    _ => (PushKind::Call, Ok(&device.token)),
+                };
+                let token = match token {
+                    Ok(token) => token,
+                    Err((reason, detail)) => {
+                        let finding = Finding::new(PushResult::Rejected, reason);
+                        let finding = finding.explained(Some(detail));
+                        return self.refuse(event, device, None, finding);
+                    }
+                };
+                let message = Message {
+                    kind,
+                    token,
+                    ring: None,
+                };
+                let route = event.routes.find(event.event.profile.as_ref(), device);
+                self.push(event, device, id, route, message).await.0
+            }
+            .instrument(span)
+        );
+        self.once(event, id, pushing).await
     }
 
     /// Does the work of a push unless it is done or under way already.
@@ -210,19 +211,20 @@ impl Pushes {
         id: Uuid,
         work: impl Future<Output = PushResult>,
     ) -> Done {
-        let work = pin!(async {
+        let (push, _) = self.once.get_or_insert_with(id, Arc::default);
+        let mut own = false;
+        let making = async || {
+            own = true;
             Final {
                 result: work.await,
                 receipts: event.receipts.clone(),
             }
-        });
-        let entry = self.once.entry(id).or_insert_with(work).await;
-        let own = entry.is_fresh();
-        let done = entry.into_value();
+        };
+        let done = push.get_or_init(making).await;
         if own {
             Done::Final(done.result)
         } else {
-            Done::Elsewhere(done.result, done.receipts)
+            Done::Elsewhere(done.result, done.receipts.clone())
         }
     }
 

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tracing::Span;
+
 use crate::call::event::{Device, Event, Platform};
 use crate::call::outcome::TraceContext;
 use crate::call::receipt::Receipts;
@@ -12,6 +14,7 @@ use crate::engine::calls::Call;
 use crate::engine::deadline::{Deadline, wall_clock};
 use crate::engine::history::Subject;
 use crate::engine::routes::Routes;
+use crate::spans;
 
 /// An event as it was taken from its queue, and what is looked up once for all
 /// of its devices.
@@ -64,6 +67,13 @@ impl Received {
             call,
             routes,
         }
+    }
+
+    /// The span in which it is handled.
+    pub(super) fn span(&self) -> Span {
+        let event = &self.event;
+        let devices = event.devices().len();
+        spans::event(event.kind().name(), &event.call_id, event.event_id, devices)
     }
 
     /// A cancel that was kept for one of this ring's devices; its reports are

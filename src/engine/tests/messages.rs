@@ -33,7 +33,7 @@ async fn a_message_that_comes_again_after_it_was_settled_repeats_no_report() {
     for _ in 0..2 {
         let verdict = bench
             .dispatcher
-            .handle(delivery(Source::Calls, &event))
+            .handle(&delivery(Source::Calls, &event))
             .await;
         assert!(matches!(verdict, Verdict::Split(parts) if parts.len() == 2));
     }
@@ -51,7 +51,7 @@ async fn events_for_any_platform_are_split_and_their_bad_devices_reported() {
     let event = ring(30_000, &[ios("aa"), android("t"), ios("no hex")]);
     let verdict = bench
         .dispatcher
-        .handle(delivery(Source::Calls, &event))
+        .handle(&delivery(Source::Calls, &event))
         .await;
     let Verdict::Split(parts) = verdict else {
         panic!("{verdict:?}")

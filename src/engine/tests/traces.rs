@@ -34,7 +34,7 @@ async fn the_trace_id_is_in_the_history_and_in_the_log() {
         traceparent: Some(format!("00-{trace}-00f067aa0ba902b7-01")),
         tracestate: None,
     });
-    bench.dispatcher.handle(delivery).await;
+    bench.dispatcher.handle(&delivery).await;
     let seen = bench.dispatcher.history().last(2, Wanted::Call("call-1"));
     assert_eq!(seen.len(), 1);
     assert_eq!(seen[0].subject.trace_id.as_deref(), Some(trace));

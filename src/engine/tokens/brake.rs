@@ -5,12 +5,11 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use moka::policy::EvictionPolicy;
-use moka::sync::Cache;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::Instant;
 
 use crate::call::secret::Secret;
+use crate::engine::recent::Recent;
 use crate::engine::settings::TokenSettings;
 use crate::metrics::{LaneLabels, Metrics};
 
@@ -32,7 +31,7 @@ pub struct Brake {
     gauge: Gauge,
     settings: TokenSettings,
     hasher: RandomState,
-    counted: Cache<u64, ()>,
+    counted: Recent<u64, ()>,
     state: Mutex<State>,
 }
 
@@ -84,11 +83,7 @@ impl Brake {
             gauge,
             settings,
             hasher: RandomState::new(),
-            counted: Cache::builder()
-                .eviction_policy(EvictionPolicy::lru())
-                .max_capacity(MAX_SAMPLES as u64)
-                .time_to_live(BAD_ONCE_IN)
-                .build(),
+            counted: Recent::new(MAX_SAMPLES, BAD_ONCE_IN),
             state: Mutex::default(),
         }
     }
@@ -106,7 +101,7 @@ impl Brake {
     /// An answer said that something is wrong with this token.
     pub fn bad(&self, token: &Secret) {
         let token = self.hasher.hash_one(token);
-        let first = self.counted.entry(token).or_insert(()).is_fresh();
+        let ((), first) = self.counted.get_or_insert_with(token, || ());
         let now = Instant::now();
         let mut state = self.lock();
         if first {

@@ -131,7 +131,7 @@ impl Client {
         self.pool.close().await;
     }
 
-    async fn attempt(&self, attempt: Attempt<'_>) -> Answer {
+    async fn attempt(&self, attempt: &Attempt<'_>) -> Answer {
         let Payload::Ios(body) = attempt.payload else {
             return own_fault("a payload for another platform came to APNs");
         };
@@ -142,14 +142,14 @@ impl Client {
         }
         let until = Instant::now() + self.attempt_timeout.min(attempt.time_left);
         let mut authorization = None;
-        let request = || {
+        let mut request = || {
             authorization = self.credentials.signer().map(|signer| signer.header());
             let path = first.take().or_else(|| path(token));
             let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
-            let head = self.requests.build(&attempt, path, authorization.clone());
+            let head = self.requests.build(attempt, path, authorization.clone());
             (head, body.clone())
         };
-        match self.pool.exchange(attempt.gate, until, request).await {
+        match self.pool.exchange(attempt.gate, until, &mut request).await {
             Ok(reply) => {
                 let answer = answer::read(&reply.head, &reply.body, attempt.id);
                 self.learn(&answer, &reply, authorization.as_ref());
@@ -213,7 +213,7 @@ impl Client {
 
 impl PushClient for Client {
     fn send<'a>(&'a self, attempt: Attempt<'a>) -> BoxFuture<'a, Answer> {
-        self.attempt(attempt).boxed()
+        async move { self.attempt(&attempt).await }.boxed()
     }
 
     fn hindrance(&self) -> Option<String> {

@@ -130,7 +130,7 @@ impl Client {
 
     /// Has FCM check a push, which it then does not deliver.
     pub async fn validate(&self, attempt: Attempt<'_>) -> Answer {
-        self.attempt(attempt, true).await
+        self.attempt(&attempt, true).await
     }
 
     /// Closes the connections and waits for the client's own tasks. The token
@@ -139,7 +139,7 @@ impl Client {
         self.pool.close().await;
     }
 
-    async fn attempt(&self, attempt: Attempt<'_>, validate_only: bool) -> Answer {
+    async fn attempt(&self, attempt: &Attempt<'_>, validate_only: bool) -> Answer {
         let Payload::Android(data) = attempt.payload else {
             let mut answer = Answer::new(Class::OwnFault).unstarted();
             answer.detail = Some("the payload is not one for Android".to_owned());
@@ -154,7 +154,7 @@ impl Client {
                 Err(answer) => return answer,
             },
         };
-        let request = || {
+        let mut request = || {
             let draft = Draft {
                 target: Target::Token(attempt.token.expose()),
                 data,
@@ -166,7 +166,7 @@ impl Client {
             let head = self.requests.build(body.len(), Some(token.header.clone()));
             (head, Bytes::from(body))
         };
-        match self.pool.exchange(attempt.gate, until, request).await {
+        match self.pool.exchange(attempt.gate, until, &mut request).await {
             Ok(reply) => {
                 let answer = error::classify(&reply.head, &reply.body);
                 reply.answered(answer.class == Class::Unavailable);
@@ -202,7 +202,7 @@ impl Client {
 
 impl PushClient for Client {
     fn send<'a>(&'a self, attempt: Attempt<'a>) -> BoxFuture<'a, Answer> {
-        self.attempt(attempt, false).boxed()
+        async move { self.attempt(&attempt, false).await }.boxed()
     }
 
     fn hindrance(&self) -> Option<String> {

@@ -2,6 +2,7 @@
 //! comes out.
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,8 +28,9 @@ use super::supervisor::Supervisor;
 
 /// So many connections may turn out to be closed before a request is on one.
 const UNSENT: usize = 4;
-/// Waiting this long for an answer is enough to doubt the connection, even if
-/// the ring had no more time than that.
+/// Waiting this long for an answer is enough to doubt the connections: they are
+/// asked whether they are alive, and should the attempt end without an answer,
+/// its own is no longer trusted.
 const DOUBT: Duration = Duration::from_secs(1);
 
 /// The endpoint's host cannot be named in TLS.
@@ -172,7 +174,18 @@ impl Pool {
         response: ResponseFuture,
         until: Instant,
     ) -> Result<Reply, Answer> {
-        match timeout_at(until, receive(response, &self.shared.options)).await {
+        let mut receiving = pin!(receive(response, &self.shared.options));
+        let doubt = slot.taken + DOUBT;
+        let mut received = timeout_at(until.min(doubt), receiving.as_mut()).await;
+        if received.is_err() && doubt < until {
+            // It may be the path that they all go: the next attempt has to find
+            // one that is alive.
+            for connection in self.shared.lock().iter() {
+                connection.link().ask_probe();
+            }
+            received = timeout_at(until, receiving).await;
+        }
+        match received {
             Ok(Ok((head, body))) => Ok(Reply { head, body, slot }),
             Ok(Err(error)) => {
                 if error.is_reset() {
@@ -208,7 +221,7 @@ impl Pool {
         loop {
             // Registered before looking again, so that no stream that is freed
             // in between is missed.
-            let mut freed = std::pin::pin!(self.shared.signals.free.notified());
+            let mut freed = pin!(self.shared.signals.free.notified());
             freed.as_mut().enable();
             let taken = Instant::now();
             if let Some(connection) = self.shared.pick(taken) {

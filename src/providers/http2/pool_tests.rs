@@ -168,6 +168,25 @@ async fn connections_that_never_answer_do_not_fill_the_pool_for_good() {
     }
 }
 
+/// The path is gone, and with it every connection, in the midst of traffic.
+#[tokio::test]
+async fn the_attempt_after_the_first_silence_finds_a_connection_that_is_alive() {
+    let server = Server::start(100, accept).await;
+    let mut two = Options {
+        connections: 2,
+        attempt_timeout: 3 * DOUBT,
+        ..options()
+    };
+    two.tuning.liveness.silence = DOUBT;
+    let pool = pool(&server, two).await;
+    assert!(send(&pool).await.is_ok());
+    server.tell(0, Command::Freeze);
+    server.tell(1, Command::Freeze);
+    let silent = send_within(&pool, 3 * DOUBT).await;
+    assert_eq!(silent.unwrap_err(), Class::Unclear);
+    assert!(send_within(&pool, SHORT).await.is_ok());
+}
+
 #[tokio::test]
 async fn no_more_streams_than_our_own_limit_are_opened() {
     let server = Server::start(100, |_| Some(Vec::new())).await;
