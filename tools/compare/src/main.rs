@@ -74,7 +74,7 @@ fn compare(runs: usize) -> anyhow::Result<()> {
         }
     }
     println!("{}", report::markdown(&results));
-    println!("{}", report::json(&results, [before, load_average()]));
+    println!("{}", report::json(&results, &[before, load_average()]));
     Ok(())
 }
 

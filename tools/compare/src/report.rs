@@ -67,7 +67,7 @@ fn median(runs: &[Value], field: &str) -> Option<f64> {
     values.get(values.len() / 2).copied()
 }
 
-pub fn json(results: &Results, load_average: [String; 2]) -> Value {
+pub fn json(results: &Results, load_average: &[String; 2]) -> Value {
     let of = |name: &'static str| -> Value {
         let case = |case: &'static str| (case.to_owned(), json!(results.get(&(name, case))));
         CASES.map(case).into_iter().collect()
