@@ -62,8 +62,9 @@ pub struct Args {
     /// So many rings a second on a fixed schedule; timed from when they were due.
     #[arg(long, value_name = "PER SECOND")]
     pub(super) rate: Option<f64>,
-    /// So many rings under way at a time (64, or 2000 with --broker). With --rate the most
-    /// that may be unanswered (2000): what is due beyond waits, and counts as late.
+    /// So many rings under way at a time (64, or 2000 with --broker, divided by --devices).
+    /// With --rate the most that may be unanswered (2000, likewise): what is due beyond
+    /// waits, and counts as late.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(super) in_flight: Option<u32>,
     /// How long rings are sent, after the warm-up; 10s unless --count is given.
@@ -126,7 +127,8 @@ impl Args {
     pub(super) fn most_in_flight(&self) -> u32 {
         let many = self.broker || self.rate.is_some();
         let unset = if many { MANY_IN_FLIGHT } else { IN_FLIGHT };
-        self.in_flight.unwrap_or(unset)
+        // Each phone of a ring is a push.
+        self.in_flight.unwrap_or((unset / self.devices).max(1))
     }
 
     /// How long rings are sent after the warm-up, if not until there were enough.

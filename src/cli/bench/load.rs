@@ -196,15 +196,25 @@ mod tests {
         assert_eq!(due(10, 5.0), 2 * SECOND);
     }
 
+    fn args(line: &str) -> Args {
+        let words = ["bench", "--warm-up", "1s"].into_iter();
+        let line = Line::try_parse_from(words.chain(line.split_whitespace()));
+        line.ok().unwrap().args
+    }
+
+    #[test]
+    fn rings_for_many_phones_are_not_more_pushes_at_a_time() {
+        let most = |line| args(line).most_in_flight();
+        assert_eq!(most(""), 64);
+        assert_eq!(most("--broker"), 2000);
+        assert_eq!(most("--broker --devices 100"), 20);
+        assert_eq!(most("--devices 1000"), 1);
+        assert_eq!(most("--devices 1000 --in-flight 64"), 64);
+    }
+
     #[test]
     fn a_schedule_ends_by_time_or_by_count_whichever_comes_first() {
-        let scheduled = |line: &str| {
-            let words = ["bench", "--warm-up", "1s"].into_iter();
-            let args = Line::try_parse_from(words.chain(line.split(' ')))
-                .ok()
-                .unwrap();
-            scheduled(&args.args, 50.0)
-        };
+        let scheduled = |line| scheduled(&args(line), 50.0);
         assert_eq!(scheduled("--duration 10s"), 550);
         assert_eq!(scheduled("--count 7"), 57);
         assert_eq!(scheduled("--duration 10s --count 7"), 57);
