@@ -7,10 +7,22 @@
 //! | each further device of it | [`FURTHER_DEVICE`] |
 //! | rendering the profile `plain` for an iOS device | [`IOS_PLAIN`] |
 //! | the same for an Android device | [`ANDROID_PLAIN`] |
+//! | a ring of one iOS device through the engine, decoding and rendering included | [`IOS_PUSH`] |
+//! | the same of an Android device | [`ANDROID_PUSH`] |
+//! | each further iOS device of a ring | [`FURTHER_IOS_PUSH`] |
+//! | each further Android device | [`FURTHER_ANDROID_PUSH`] |
+//! | an attempt at APNs, HTTP/2 included, TLS not | [`APNS_ATTEMPT`] |
+//! | the same at FCM | [`FCM_ATTEMPT`] |
+//!
+//! | what | on the wire |
+//! |---|---|
+//! | HEADERS, DATA and other frames of a push | [`FRAMES`] |
+//! | bytes of a push to APNs, beside its body and credential | [`APNS_BYTES`] |
+//! | the same to FCM | [`FCM_BYTES`] |
 //!
 //! An allocation that grows a buffer counts as one. Only those of the thread
 //! that measures are counted, so what runs as tasks belongs into a runtime of
-//! one thread inside [`allocations`].
+//! one thread inside [`allocations`]. Nobody listens to spans and log lines here.
 
 #![allow(clippy::unwrap_used, reason = "a test may end where it stumbles")]
 
@@ -23,6 +35,13 @@ use ringpush::call::time::Timestamp;
 
 #[path = "../benches/events/mod.rs"]
 mod events;
+#[path = "../benches/gateway/mod.rs"]
+mod gateway;
+
+#[path = "budget/engine.rs"]
+mod engine;
+#[path = "budget/wire.rs"]
+mod wire;
 
 use events::{LIMITS, ring};
 
@@ -30,6 +49,16 @@ const EVENT: u64 = 20;
 const FURTHER_DEVICE: u64 = 3;
 const IOS_PLAIN: u64 = 2;
 const ANDROID_PLAIN: u64 = 2;
+const IOS_PUSH: u64 = 43;
+const ANDROID_PUSH: u64 = 43;
+const FURTHER_IOS_PUSH: u64 = 19;
+const FURTHER_ANDROID_PUSH: u64 = 19;
+const APNS_ATTEMPT: u64 = 12;
+const FCM_ATTEMPT: u64 = 10;
+
+const FRAMES: [u64; 3] = [1, 1, 0];
+const APNS_BYTES: u64 = 139;
+const FCM_BYTES: u64 = 60;
 
 /// How often this allocates once what is made only once is there.
 fn allocations<T>(mut work: impl FnMut() -> T) -> u64 {

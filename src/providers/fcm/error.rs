@@ -227,8 +227,9 @@ impl ErrorBody {
     }
 }
 
-/// Says what an answer means.
-pub(super) fn classify(head: &Parts, body: &[u8]) -> Answer {
+/// Says what an answer means, by its status and its body.
+#[must_use]
+pub fn classify(head: &Parts, body: &[u8]) -> Answer {
     let status = head.status.as_u16();
     let mut answer = if head.status.is_success() {
         accepted(status, body)

@@ -22,6 +22,6 @@ mod testing;
 pub use access::{TokenSource, TokenSources};
 pub use account::{AccountError, AccountFault, ServiceAccount};
 pub use client::{Client, ClientError};
-pub use error::known_reasons;
+pub use error::{classify, known_reasons};
 pub use message::exact_request;
 pub use settings::{AndroidSettings, Settings, SettingsError};
