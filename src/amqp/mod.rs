@@ -40,4 +40,4 @@ pub use proof::prove;
 pub use reports::Reports;
 pub use settings::{CancelSource, Settings};
 pub use topology::{Names, QueueCount};
-pub use worker::{Plan, Worker, count};
+pub use worker::{PreparedWorker, Worker, count};

@@ -333,7 +333,7 @@ mod tests {
                 let (other, _) = Reports::new(Arc::clone(&self.outbox.held_up));
                 Box::leak(Box::new(other))
             };
-            let mut settling = Settling(reports.settle(Platform::Ios, receipts));
+            let mut settling = Settling(reports.until_safe(Platform::Ios, receipts));
             assert_eq!(settling.now(), None);
             settling
         }

@@ -157,7 +157,7 @@ impl Outcomes for Reports {
         }
     }
 
-    fn settle<'a>(&'a self, platform: Platform, receipts: &'a Receipts) -> BoxFuture<'a, bool> {
+    fn until_safe<'a>(&'a self, platform: Platform, receipts: &'a Receipts) -> BoxFuture<'a, bool> {
         Box::pin(async move {
             if receipts.all_safe() {
                 return true;

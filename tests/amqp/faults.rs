@@ -29,9 +29,9 @@ async fn it_comes_back_after_a_stop_and_a_kill_and_publishes_what_was_not_confir
         blocking(move || if kill { broker.kill() } else { broker.stop() }).await;
         rig.becomes(false).await;
         assert_eq!(rig.metrics.broker_connected.get(), 0);
-        let mut settled = rig.settles((0..40).map(|n| token_report(&format!("c{n:02}"))));
+        let mut safe = rig.until_safe((0..40).map(|n| token_report(&format!("c{n:02}"))));
         assert!(
-            timeout(Duration::from_millis(200), &mut settled)
+            timeout(Duration::from_millis(200), &mut safe)
                 .await
                 .is_err(),
             "nothing can be safe while there is no broker"
@@ -40,7 +40,7 @@ async fn it_comes_back_after_a_stop_and_a_kill_and_publishes_what_was_not_confir
         let up = Instant::now();
         rig.becomes(true).await;
         assert!(up.elapsed() < BACK_WITHIN, "took {:?}", up.elapsed());
-        assert!(timeout(PATIENCE, settled).await.expect("in time"));
+        assert!(timeout(PATIENCE, safe).await.expect("in time"));
         let eye = Eye::open(&broker.url).await;
         eye.holds(&rig.name("tokens"), 40).await;
         for n in 0..40 {
@@ -113,8 +113,8 @@ async fn connections_that_the_broker_closes_come_back() {
         .expect("noticed")
         .expect("alive");
     rig.becomes(true).await;
-    let settled = rig.settles([push_report("c1")]);
-    assert!(timeout(PATIENCE, settled).await.expect("in time"));
+    let safe = rig.until_safe([push_report("c1")]);
+    assert!(timeout(PATIENCE, safe).await.expect("in time"));
     rig.worker.close().await;
     blocking(|| broker.remove()).await;
 }
@@ -146,7 +146,7 @@ async fn a_blocked_broker_stops_reports_but_not_rings() {
     .await;
     let rig = Rig::start(settings);
     rig.becomes(true).await;
-    let mut settled = rig.settles([push_report("c1")]);
+    let mut safe = rig.until_safe([push_report("c1")]);
     let mut state = rig.worker.state();
     timeout(PATIENCE, state.wait_for(|s| s.blocked.is_some()))
         .await
@@ -157,7 +157,7 @@ async fn a_blocked_broker_stops_reports_but_not_rings() {
     looker.holds(&rig.name("ios"), 0).await;
     // Longer than the broker's patience with a connection that sends no
     // heartbeats, and than the bound on a confirm.
-    let early = timeout(Duration::from_secs(13), &mut settled).await;
+    let early = timeout(Duration::from_secs(13), &mut safe).await;
     assert!(early.is_err(), "nothing is confirmed while it blocks");
     assert!(
         rig.worker.state().borrow().connected,
@@ -167,7 +167,7 @@ async fn a_blocked_broker_stops_reports_but_not_rings() {
         broker.ctl(&["set_vm_memory_high_watermark", "0.6"]);
     })
     .await;
-    assert!(timeout(PATIENCE, settled).await.expect("in time"));
+    assert!(timeout(PATIENCE, safe).await.expect("in time"));
     timeout(PATIENCE, state.wait_for(|s| s.blocked.is_none()))
         .await
         .expect("in time")
@@ -190,7 +190,7 @@ async fn while_the_broker_is_away_no_report_is_given_up() {
         ..settings("amqp://guest:guest@127.0.0.1:1/%2f")
     });
     let messages: Vec<_> = (0..6)
-        .map(|_| tokio::spawn(rig.settles([push_report("c1"), token_report("c1")])))
+        .map(|_| tokio::spawn(rig.until_safe([push_report("c1"), token_report("c1")])))
         .collect();
     sleep(Duration::from_secs(7)).await;
     assert!(!messages.iter().any(tokio::task::JoinHandle::is_finished));
@@ -217,7 +217,7 @@ async fn a_small_prefetch_outlives_a_restart_of_the_broker() {
     let messages: Vec<_> = (0..4)
         .map(|n| {
             let call = format!("c{n}");
-            tokio::spawn(rig.settles([push_report(&call), token_report(&call)]))
+            tokio::spawn(rig.until_safe([push_report(&call), token_report(&call)]))
         })
         .collect();
     sleep(Duration::from_secs(4)).await;
@@ -235,8 +235,8 @@ async fn a_small_prefetch_outlives_a_restart_of_the_broker() {
 
 /// Whether a message may be acknowledged in the end.
 async fn ended(message: tokio::task::JoinHandle<bool>) -> bool {
-    let settled = timeout(PATIENCE, message).await.expect("in time");
-    settled.expect("ran")
+    let safe = timeout(PATIENCE, message).await.expect("in time");
+    safe.expect("ran")
 }
 
 /// A broker that is there and takes nothing.
@@ -253,8 +253,8 @@ async fn when_half_a_prefetch_waits_for_a_blocked_broker_the_oldest_reports_are_
     })
     .await;
     let lost = || rig.metrics.reports_lost.get();
-    let first = tokio::spawn(rig.settles([push_report("c1"), token_report("c1")]));
-    let second = tokio::spawn(rig.settles([push_report("c2"), push_report("c2")]));
+    let first = tokio::spawn(rig.until_safe([push_report("c1"), token_report("c1")]));
+    let second = tokio::spawn(rig.until_safe([push_report("c2"), push_report("c2")]));
     let mut state = rig.worker.state();
     timeout(PATIENCE, state.wait_for(|s| s.blocked.is_some()))
         .await
@@ -262,10 +262,10 @@ async fn when_half_a_prefetch_waits_for_a_blocked_broker_the_oldest_reports_are_
         .expect("alive");
     sleep(Duration::from_secs(4)).await;
     assert_eq!(lost(), 0, "two may wait");
-    let third = tokio::spawn(rig.settles([push_report("c3")]));
+    let third = tokio::spawn(rig.until_safe([push_report("c3")]));
     assert!(ended(first).await, "it goes without its reports");
     assert_eq!(lost(), 1);
-    let fourth = tokio::spawn(rig.settles([push_report("c4")]));
+    let fourth = tokio::spawn(rig.until_safe([push_report("c4")]));
     assert!(ended(second).await);
     assert_eq!(lost(), 3);
     assert!(!third.is_finished(), "only the oldest go");
@@ -314,13 +314,13 @@ async fn a_full_queue_on_token_events_stops_no_ring_and_floods_no_other_queue() 
         FieldTable::default(),
     );
     bind.await.expect("bound");
-    assert!(rig.settles([token_report("first")]).await, "it fills it");
+    assert!(rig.until_safe([token_report("first")]).await, "it fills it");
     let began = Instant::now();
     // Many more than a prefetch.
     for n in 0..20 {
         let said = [token_report(&format!("c{n}")), push_report("c")];
-        let settled = timeout(Duration::from_secs(1), rig.settles(said)).await;
-        assert!(settled.expect("rings go on"));
+        let safe = timeout(Duration::from_secs(1), rig.until_safe(said)).await;
+        assert!(safe.expect("rings go on"));
     }
     sleep(Duration::from_secs(10).saturating_sub(began.elapsed())).await;
     // Each again after 1, 2, 4 seconds; every second would be 200.
@@ -341,14 +341,14 @@ async fn a_token_event_that_finds_no_queue_is_published_again() {
         )
         .await
         .expect("deleted");
-    let settled = rig.settles((0..300).map(|n| {
+    let safe = rig.until_safe((0..300).map(|n| {
         if n % 2 == 0 {
             token_report("c1")
         } else {
             push_report("c1")
         }
     }));
-    assert!(timeout(PATIENCE, settled).await.expect("in time"));
+    assert!(timeout(PATIENCE, safe).await.expect("in time"));
     eye.holds(&rig.name("tokens"), 150).await;
     rig.end().await;
 }

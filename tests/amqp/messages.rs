@@ -144,7 +144,7 @@ async fn reports_carry_what_receivers_need() {
         .await
         .expect("bound");
     let said = [push_report("call-7"), token_report("call-7")];
-    assert!(rig.settles(said).await);
+    assert!(rig.until_safe(said).await);
     let push = eye.take(queue.name().as_str()).await;
     assert_eq!(push.routing_key.as_str(), "push.ios.accepted");
     let body: serde_json::Value = serde_json::from_slice(&push.data).expect("JSON");
@@ -167,7 +167,7 @@ async fn reports_carry_what_receivers_need() {
 #[tokio::test]
 async fn many_reports_are_confirmed_each() {
     let rig = Rig::connected(&Broker::shared().url).await;
-    let settled = rig.settles((0..3000).map(|n| {
+    let safe = rig.until_safe((0..3000).map(|n| {
         let call = format!("c{n}");
         if n % 3 == 0 {
             token_report(&call)
@@ -175,7 +175,7 @@ async fn many_reports_are_confirmed_each() {
             push_report(&call)
         }
     }));
-    assert!(timeout(PATIENCE, settled).await.expect("in time"));
+    assert!(timeout(PATIENCE, safe).await.expect("in time"));
     let eye = Eye::open(&Broker::shared().url).await;
     eye.holds(&rig.name("tokens"), 1000).await;
     assert_eq!(rig.metrics.reports_lost.get(), 0);
@@ -361,7 +361,7 @@ async fn a_producer_publishes_and_reads_what_becomes_of_it() {
     let mut wanted = Wanted::default();
     wanted.add(&summary);
     let said = [token_report("another call"), token_report("c1")];
-    assert!(rig.settles(said).await);
+    assert!(rig.until_safe(said).await);
     let outcome = timeout(PATIENCE, reader.next(&wanted))
         .await
         .expect("in time")

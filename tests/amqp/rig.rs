@@ -13,7 +13,7 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
-use ringpush::amqp::{AmqpError, Plan, Reports, Settings, Worker};
+use ringpush::amqp::{AmqpError, PreparedWorker, Reports, Settings, Worker};
 use ringpush::call::event::{EventKind, Platform};
 use ringpush::call::outcome::{
     Outcomes, PushOutcome, PushResult, Report, ReportBody, TokenEvent, TokenVerdict, TraceContext,
@@ -56,7 +56,8 @@ impl Rig {
             .with_test_writer()
             .try_init();
         let metrics = Metrics::default();
-        let (plan, reports) = Plan::new(&settings, metrics.clone()).expect("valid settings");
+        let (prepared, reports) =
+            PreparedWorker::new(&settings, metrics.clone()).expect("valid settings");
         // No app: every device is rejected, which is a report like any other.
         let routes = Routes {
             apps: HashMap::new(),
@@ -70,7 +71,7 @@ impl Rig {
         ));
         Self {
             settings,
-            worker: plan.start(dispatcher, RING_WINDOW),
+            worker: prepared.start(dispatcher, RING_WINDOW),
             reports,
             metrics,
         }
@@ -96,7 +97,7 @@ impl Rig {
 
     /// Reports these, as one message's, and tells whether that message may be
     /// acknowledged.
-    pub(crate) fn settles(
+    pub(crate) fn until_safe(
         &self,
         said: impl IntoIterator<Item = Report>,
     ) -> BoxFuture<'static, bool> {
@@ -105,7 +106,7 @@ impl Rig {
         for report in said {
             reports.publish(report, receipts.expect());
         }
-        Box::pin(async move { reports.settle(Platform::Ios, &receipts).await })
+        Box::pin(async move { reports.until_safe(Platform::Ios, &receipts).await })
     }
 
     /// Ends the worker and deletes its exchanges and queues.

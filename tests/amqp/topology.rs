@@ -235,8 +235,8 @@ async fn exchanges_that_are_deleted_are_declared_again_and_nothing_is_lost() {
         .await;
     eye.holds(&rig.name("dead"), 1).await;
     delete(&eye, &[], &exchanges).await;
-    let settled = rig.settles([token_report("c1")]);
-    assert!(timeout(PATIENCE, settled).await.expect("in time"));
+    let safe = rig.until_safe([token_report("c1")]);
+    assert!(timeout(PATIENCE, safe).await.expect("in time"));
     eye.holds(&rig.name("tokens"), 1).await;
     rig.end().await;
 }
@@ -256,9 +256,9 @@ async fn with_declare_off_a_queue_that_is_deleted_ends_no_session() {
     let mut state = user.worker.state();
     state.mark_unchanged();
     delete(&eye, &[user.name("tokens")], &[]).await;
-    let settled = user.settles([token_report("c1"), push_report("c1")]);
+    let safe = user.until_safe([token_report("c1"), push_report("c1")]);
     assert!(
-        timeout(PATIENCE, settled).await.expect("in time"),
+        timeout(PATIENCE, safe).await.expect("in time"),
         "no message waits for a token event that no queue takes"
     );
     sleep(Duration::from_secs(2)).await;
