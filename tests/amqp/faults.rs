@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use lapin::BasicProperties;
 use lapin::options::{QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use tokio::time::{Instant, sleep, timeout};
@@ -50,8 +49,7 @@ async fn it_comes_back_after_a_stop_and_a_kill_and_publishes_what_was_not_confir
         }
         // And events are taken again.
         let key = "ring.ios";
-        eye.publish(&rig.name("calls"), key, b"{}", BasicProperties::default())
-            .await;
+        eye.send(&rig.name("calls"), key, b"{}").await;
         eye.take(&rig.name("dead")).await;
     }
     rig.worker.close().await;
@@ -70,8 +68,7 @@ async fn rings_go_on_when_cancels_cannot_be_read() {
     rig.becomes(true).await;
     let eye = Eye::open(&broker.url).await;
     let key = "ring.ios";
-    eye.publish(&rig.name("calls"), key, b"{}", BasicProperties::default())
-        .await;
+    eye.send(&rig.name("calls"), key, b"{}").await;
     eye.take(&rig.name("dead")).await;
     rig.worker.close().await;
     blocking(|| broker.remove()).await;
@@ -131,13 +128,7 @@ async fn a_blocked_broker_stops_reports_but_not_rings() {
     let eye = Eye::open(&broker.url).await;
     let exchange = format!("{}.calls", settings.prefix);
     for _ in 0..100 {
-        eye.publish(
-            &exchange,
-            "ring.ios",
-            &ring("ios"),
-            BasicProperties::default(),
-        )
-        .await;
+        eye.send(&exchange, "ring.ios", &ring("ios")).await;
     }
     drop(eye);
     blocking(|| {
@@ -178,6 +169,54 @@ async fn a_blocked_broker_stops_reports_but_not_rings() {
     looker
         .holds(&format!("{}.ios", exchange.trim_end_matches(".calls")), 0)
         .await;
+    blocking(|| broker.remove()).await;
+}
+
+/// The grace is over while their reports wait for a broker that takes none:
+/// they are not acknowledged, so the next worker has them and reports them.
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_whose_reports_are_not_confirmed_at_the_end_go_back_to_the_broker() {
+    let broker: &'static Broker = Box::leak(Box::new(Broker::private()));
+    let settings = settings(&broker.url);
+    let declarer = Rig::start(settings.clone());
+    declarer.becomes(true).await;
+    let seen = declarer.name("seen");
+    let exchange = declarer.name("calls");
+    let eye = Eye::open(&broker.url).await;
+    eye.collect(&seen, &declarer.name("outcomes")).await;
+    declarer.worker.close().await;
+    for _ in 0..3 {
+        eye.send(&exchange, "ring.ios", &ring("ios")).await;
+    }
+    blocking(|| {
+        broker.ctl(&["set_vm_memory_high_watermark", "0.0000001"]);
+    })
+    .await;
+    let rig = Rig::start(settings.clone());
+    rig.becomes(true).await;
+    let queue = rig.name("ios");
+    let looker = Eye::open(&broker.url).await;
+    looker.holds(&queue, 0).await;
+    rig.worker.stop_taking();
+    let drained = timeout(Duration::from_secs(1), rig.worker.drained()).await;
+    assert!(drained.is_err(), "their reports are not safe");
+    assert_eq!(rig.worker.under_way(), 3);
+    timeout(PATIENCE, rig.worker.close()).await.expect("ends");
+    looker.holds(&queue, 3).await;
+    assert_eq!(looker.count(&seen).await, Some(0));
+    assert_eq!(rig.metrics.reports_lost.get(), 0);
+    blocking(|| {
+        broker.ctl(&["set_vm_memory_high_watermark", "0.6"]);
+    })
+    .await;
+    let next = Rig::start(settings);
+    next.becomes(true).await;
+    looker.holds(&queue, 0).await;
+    for _ in 0..3 {
+        let report = looker.take(&seen).await;
+        assert_eq!(report.routing_key.as_str(), "push.ios.rejected");
+    }
+    next.worker.close().await;
     blocking(|| broker.remove()).await;
 }
 

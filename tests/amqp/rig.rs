@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use lapin::message::{BasicGetMessage, Delivery};
 use lapin::options::{
     BasicAckOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions,
-    ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions,
+    ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
@@ -175,6 +175,12 @@ impl Eye {
             .expect("confirmed");
     }
 
+    /// The same with no properties.
+    pub(crate) async fn send(&self, exchange: &str, key: &str, body: &[u8]) {
+        self.publish(exchange, key, body, BasicProperties::default())
+            .await;
+    }
+
     /// Messages ready in a queue; none if it does not exist.
     pub(crate) async fn count(&self, queue: &str) -> Option<u32> {
         let channel = self.connection.create_channel().await.expect("a channel");
@@ -224,8 +230,32 @@ impl Eye {
         delivery
     }
 
+    /// A queue of its own for all reports on pushes.
+    pub(crate) async fn collect(&self, queue: &str, outcomes: &str) {
+        let options = QueueDeclareOptions {
+            durable: true,
+            ..QueueDeclareOptions::default()
+        };
+        self.channel
+            .queue_declare(queue.into(), options, FieldTable::default())
+            .await
+            .expect("a queue");
+        self.channel
+            .queue_bind(
+                queue.into(),
+                outcomes.into(),
+                "push.#".into(),
+                QueueBindOptions::default(),
+                FieldTable::default(),
+            )
+            .await
+            .expect("bound");
+    }
+
     pub(crate) async fn clean(&self, prefix: &str) {
-        for suffix in ["calls", "ios", "android", "cancels", "tokens", "dead"] {
+        for suffix in [
+            "calls", "ios", "android", "cancels", "tokens", "dead", "seen",
+        ] {
             let queue = format!("{prefix}.{suffix}");
             let _ = self
                 .channel
