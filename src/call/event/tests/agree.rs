@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use super::super::diagnose::diagnose;
+use super::super::rules::{DEVICE_FIELDS, EVENT_FIELDS};
 use super::super::wire;
 use super::*;
 
@@ -47,35 +48,14 @@ const TEXTS: &[&str] = &[
     "[{}]",
 ];
 
-const FIELDS: &[&str] = &[
-    "v",
-    "event",
-    "event_id",
-    "call_id",
-    "call_uuid",
-    "sent_at",
-    "expires_at",
-    "media",
-    "caller",
-    "callee",
-    "conversation",
-    "reason",
-    "profile",
-    "data",
+/// Fields that stand neither in an event nor in a device itself.
+const DEEPER: &[&str] = &[
     "devices",
-    "id",
     "name",
     "handle",
     "handle_type",
     "avatar_url",
     "type",
-    "platform",
-    "app",
-    "token",
-    "environment",
-    "registered_at",
-    "sealed",
-    "alert_token",
     "kid",
     "ct",
     "other",
@@ -123,11 +103,15 @@ fn any_text() -> impl Strategy<Value = String> {
     ]
 }
 
+fn any_field() -> impl Strategy<Value = &'static str> {
+    select([&EVENT_FIELDS[..], &DEVICE_FIELDS, DEEPER].concat())
+}
+
 fn any_mutation() -> impl Strategy<Value = Mutation> {
     prop_oneof![
         any::<Index>().prop_map(Mutation::Remove),
         (any::<Index>(), any_text()).prop_map(|(at, text)| Mutation::Replace(at, text)),
-        (any::<Index>(), select(FIELDS), any_text())
+        (any::<Index>(), any_field(), any_text())
             .prop_map(|(at, field, text)| Mutation::Add(at, field, text)),
     ]
 }
