@@ -63,14 +63,14 @@ fn view(lane: &Lane, now: Timestamp) -> LaneView {
             "for {since}, after {reason} five times in a row; one push is tried now and then"
         ));
         ("paused", "bad")
-    } else if lane.hindrance.is_some() {
+    } else if lane.why_not_ready.is_some() {
         ("cannot send", "bad")
     } else if lane.brake {
         ("token brake", "warn")
     } else {
         ("ready", "good")
     };
-    why.extend(lane.hindrance.clone());
+    why.extend(lane.why_not_ready.clone());
     if lane.brake {
         why.push("too many bad tokens: pushes go on, every verdict is suspect".to_owned());
     }
@@ -171,7 +171,7 @@ mod tests {
             platform: "ios",
             environment: "production",
             paused: None,
-            hindrance: None,
+            why_not_ready: None,
             in_flight: 0,
             waiting: 0,
             connections: Connections {
@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn the_page_has_room_for_so_many_lanes() {
         let mut lanes = vec![lane("fine"); 500];
-        lanes[499].hindrance = Some("no connection".into());
+        lanes[499].why_not_ready = Some("no connection".into());
         let (views, left_out) = views(&status(lanes));
         assert_eq!((views.len(), left_out), (100, 400));
         assert_eq!(views[0].state, "cannot send");

@@ -83,7 +83,7 @@ async fn guarded(mut response: Response) -> Response {
 }
 
 async fn ready(State(insight): State<Arc<dyn Insight>>) -> impl IntoResponse {
-    let Readiness { ready, hindrances } = insight.readiness();
+    let Readiness { ready, problems } = insight.readiness();
     let status = if ready {
         StatusCode::OK
     } else {
@@ -94,8 +94,8 @@ async fn ready(State(insight): State<Arc<dyn Insight>>) -> impl IntoResponse {
     } else {
         "not ready\n".to_owned()
     };
-    for hindrance in hindrances {
-        text.push_str(&hindrance);
+    for problem in problems {
+        text.push_str(&problem);
         text.push('\n');
     }
     (status, text)

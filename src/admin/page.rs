@@ -18,7 +18,7 @@ use super::status::{Insight, Readiness};
 use super::story::{self, TimelineEntry};
 use super::trace::{PushTrace, encoded, millis};
 use crate::amqp::BrokerState;
-use crate::engine::history::{Seen, Wanted};
+use crate::engine::history::{Filter, Seen};
 
 /// Pushes on the overview.
 const RECENT: usize = 40;
@@ -44,7 +44,7 @@ struct Page {
 struct View {
     version: &'static str,
     ready: bool,
-    hindrances: Vec<String>,
+    problems: Vec<String>,
     started: String,
     uptime: String,
     now: String,
@@ -145,16 +145,16 @@ impl Page {
 
     fn view(&self, question: &Question) -> View {
         let insight = &self.insight;
-        let Readiness { ready, hindrances } = insight.readiness();
+        let Readiness { ready, problems } = insight.readiness();
         let status = insight.status();
         let history = insight.history();
         let search = question.call_id.as_deref().map(str::trim);
         let search = search.filter(|id| !id.is_empty());
         let only_failed = search.is_none() && question.show.as_deref() == Some("failed");
         let (wanted, most) = match search {
-            Some(id) => (Wanted::Call(id), OF_CALL),
-            None if only_failed => (Wanted::Failed, RECENT),
-            None => (Wanted::All, RECENT),
+            Some(id) => (Filter::Call(id), OF_CALL),
+            None if only_failed => (Filter::Failed, RECENT),
+            None => (Filter::All, RECENT),
         };
         let mut seen = history.last(most + 1, wanted);
         let more = seen.len() > most;
@@ -165,7 +165,7 @@ impl Page {
         View {
             version: env!("CARGO_PKG_VERSION"),
             ready,
-            hindrances,
+            problems,
             started: if now.since(status.started) < DAY {
                 clock(&status.started.to_string())[1][..5].to_owned()
             } else {
@@ -190,7 +190,7 @@ impl Page {
                 .map(|seen| PushView::of(seen, now, search.is_some()))
                 .collect(),
             remembered: history.size().0,
-            limit: history.limits().pushes,
+            limit: history.capacity().pushes,
             search: search.map(str::to_owned),
             more,
             only_failed,
@@ -261,7 +261,7 @@ mod tests {
         fn readiness(&self) -> Readiness {
             Readiness {
                 ready: false,
-                hindrances: vec!["broker: <b>away</b>".to_owned()],
+                problems: vec!["broker: <b>away</b>".to_owned()],
             }
         }
 
@@ -276,7 +276,7 @@ mod tests {
                 platform: "ios",
                 environment: "sandbox",
                 paused: Some((Duration::from_secs(90), Some("InvalidProviderToken".into()))),
-                hindrance: Some("no connection to APNs: refused".to_owned()),
+                why_not_ready: Some("no connection to APNs: refused".to_owned()),
                 in_flight: 3,
                 waiting: 4,
                 connections: Connections {

@@ -24,7 +24,7 @@ pub struct Readiness {
     /// The broker is there and at least one lane can send.
     pub ready: bool,
     /// What is not in order.
-    pub hindrances: Vec<String>,
+    pub problems: Vec<String>,
 }
 
 /// Everything on the status page but the pushes.
@@ -56,7 +56,7 @@ pub struct Lane {
     /// For how long it has been paused, and the answer that paused it.
     pub paused: Option<(Duration, Option<String>)>,
     /// Why it could not send a push now.
-    pub hindrance: Option<String>,
+    pub why_not_ready: Option<String>,
     /// Requests under way.
     pub in_flight: i64,
     /// Pushes that wait for a permit or for their next attempt.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::status::Insight;
 use crate::call::event::Environment;
 use crate::call::time::Timestamp;
-use crate::engine::history::{Attempted, Ended, Seen, Stage, Wanted};
+use crate::engine::history::{Attempted, Ended, Filter, Seen, Stage};
 
 /// More devices than an event may have; a call with more pushes than this
 /// shows the newest.
@@ -139,13 +139,13 @@ pub(super) async fn trace(
         return json(StatusCode::BAD_REQUEST, &TraceError { error, detail });
     }
     let history = insight.history();
-    let seen = history.last(MOST, Wanted::Call(call_id));
+    let seen = history.last(MOST, Filter::Call(call_id));
     if seen.is_empty() {
         let error = UNKNOWN_CALL.to_owned();
         let detail = format!(
             "this worker remembers no push of this call; it keeps its last {} pushes, and \
              another worker may have had the call",
-            history.limits().pushes
+            history.capacity().pushes
         );
         return json(StatusCode::NOT_FOUND, &TraceError { error, detail });
     }

@@ -13,8 +13,8 @@ use super::error::AmqpError;
 enum State {
     /// Under way.
     Open,
-    /// Settled, and the broker does not know.
-    Settled,
+    /// Handled, and the broker does not know.
+    Handled,
     /// The same since before the last flush.
     Late,
     /// Acknowledged by itself, or given back.
@@ -24,16 +24,16 @@ enum State {
 /// The deliveries of a channel that the broker has to hear of, oldest first.
 ///
 /// One acknowledgement of many covers everything up to its tag, so it may only
-/// go as far as the first delivery that is still under way. What is settled
+/// go as far as the first delivery that is still under way. What is handled
 /// beyond that waits for one flush more: most often the gap has closed then.
 #[derive(Debug)]
 struct Tags {
     /// The tag of the first in `states`.
     first: u64,
     states: VecDeque<State>,
-    /// Settled since the last flush.
+    /// Handled since the last flush.
     fresh: usize,
-    /// Settled before it, and not acknowledged.
+    /// Handled before it, and not acknowledged.
     late: usize,
 }
 
@@ -62,18 +62,18 @@ impl Tags {
             return;
         };
         *now = state;
-        if state == State::Settled {
+        if state == State::Handled {
             self.fresh += 1;
         }
     }
 
     /// What to acknowledge now: everything up to a tag, and single ones beyond
-    /// it, with `all` every one that is settled.
+    /// it, with `all` every one that is handled.
     fn flush(&mut self, all: bool) -> (Option<u64>, Vec<u64>) {
         let mut multiple = None;
         while let Some(state) = self.states.front().filter(|state| **state != State::Open) {
             match state {
-                State::Settled => (self.fresh, multiple) = (self.fresh - 1, Some(self.first)),
+                State::Handled => (self.fresh, multiple) = (self.fresh - 1, Some(self.first)),
                 State::Late => (self.late, multiple) = (self.late - 1, Some(self.first)),
                 State::Open | State::Told => {}
             }
@@ -84,8 +84,8 @@ impl Tags {
         if self.fresh + self.late > 0 {
             for (tag, state) in (self.first..).zip(&mut self.states) {
                 match state {
-                    State::Settled if !all => *state = State::Late,
-                    State::Settled | State::Late => {
+                    State::Handled if !all => *state = State::Late,
+                    State::Handled | State::Late => {
                         *state = State::Told;
                         single.push(tag);
                     }
@@ -121,9 +121,9 @@ impl Acks {
         self.tags.deliver(tag);
     }
 
-    /// A message is settled; the next flush says so.
-    pub(crate) fn settle(&mut self, tag: u64) {
-        self.tags.set(tag, State::Settled);
+    /// A message is handled; the next flush says so.
+    pub(crate) fn handled(&mut self, tag: u64) {
+        self.tags.set(tag, State::Handled);
     }
 
     /// Gives a message back to its queue, at once.
@@ -136,7 +136,7 @@ impl Acks {
         handed_over(self.channel.basic_nack(tag, options))
     }
 
-    /// Messages that were settled since the last flush.
+    /// Messages that were handled since the last flush.
     pub(crate) const fn fresh(&self) -> usize {
         self.tags.fresh
     }
@@ -146,7 +146,7 @@ impl Acks {
         self.tags.fresh + self.tags.late > 0
     }
 
-    /// Tells the broker what is settled, with `all` also what is only to wait
+    /// Tells the broker what is handled, with `all` also what is only to wait
     /// for its neighbours.
     pub(crate) fn flush(&mut self, all: bool) -> Result<(), AmqpError> {
         let (multiple, single) = self.tags.flush(all);
@@ -180,20 +180,20 @@ mod tests {
         tags
     }
 
-    fn settle(tags: &mut Tags, settled: &[u64]) {
-        for tag in settled {
-            tags.set(*tag, State::Settled);
+    fn handle(tags: &mut Tags, handled: &[u64]) {
+        for tag in handled {
+            tags.set(*tag, State::Handled);
         }
     }
 
     #[test]
     fn a_run_is_one_acknowledgement_and_a_gap_ends_it() {
         let mut tags = delivered(6);
-        settle(&mut tags, &[2, 1, 3, 5]);
+        handle(&mut tags, &[2, 1, 3, 5]);
         assert_eq!(tags.fresh, 4);
         assert_eq!(tags.flush(false), (Some(3), vec![]));
         assert_eq!((tags.fresh, tags.late), (0, 1), "the fifth waits");
-        settle(&mut tags, &[4]);
+        handle(&mut tags, &[4]);
         assert_eq!(tags.flush(false), (Some(5), vec![]), "the gap has closed");
         assert_eq!((tags.fresh, tags.late), (0, 0));
     }
@@ -201,37 +201,37 @@ mod tests {
     #[test]
     fn a_gap_that_stays_keeps_nobody_waiting() {
         let mut tags = delivered(6);
-        settle(&mut tags, &[2, 3]);
+        handle(&mut tags, &[2, 3]);
         assert_eq!(tags.flush(false), (None, vec![]));
-        settle(&mut tags, &[5]);
+        handle(&mut tags, &[5]);
         assert_eq!(tags.flush(false), (None, vec![2, 3]));
         assert_eq!(tags.flush(false), (None, vec![5]));
         assert_eq!(tags.flush(false), (None, vec![]), "once each");
-        settle(&mut tags, &[6, 1, 4]);
+        handle(&mut tags, &[6, 1, 4]);
         assert_eq!(tags.flush(false), (Some(6), vec![]));
     }
 
     #[test]
     fn all_means_all() {
         let mut tags = delivered(4);
-        settle(&mut tags, &[1, 3]);
+        handle(&mut tags, &[1, 3]);
         assert_eq!(tags.flush(true), (Some(1), vec![3]));
         assert_eq!((tags.fresh, tags.late), (0, 0));
     }
 
-    /// An acknowledgement of many must name a tag that is not settled yet: the
+    /// An acknowledgement of many must name a tag that is not handled yet: the
     /// broker ends the channel of who names another.
     #[test]
     fn what_was_told_is_never_named_again() {
         let mut tags = delivered(5);
         tags.set(2, State::Told);
-        settle(&mut tags, &[1]);
+        handle(&mut tags, &[1]);
         assert_eq!(tags.flush(false), (Some(1), vec![]), "not the second");
         tags.set(3, State::Told);
-        settle(&mut tags, &[2, 3]);
+        handle(&mut tags, &[2, 3]);
         assert_eq!(tags.flush(false), (None, vec![]), "they were given back");
         tags.set(5, State::Told);
-        settle(&mut tags, &[4]);
+        handle(&mut tags, &[4]);
         assert_eq!(tags.flush(false), (Some(4), vec![]));
         assert!(tags.states.is_empty());
         assert_eq!(tags.first, 6);

@@ -23,7 +23,7 @@ use super::wire::text_of;
 /// What the broker is to be told of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// It is settled.
+    /// It is done with.
     Ack,
     /// Somebody else is to have it.
     Requeue,

@@ -25,7 +25,7 @@ use super::handling::{Answer, Handling};
 use super::publisher::Publisher;
 use super::wire::{bounded, consume_options, open, short};
 
-/// How long a settled message waits for others to be acknowledged with it.
+/// How long a handled message waits for others to be acknowledged with it.
 const ACK_WAIT: Duration = Duration::from_millis(10);
 /// Settled messages that do not wait any longer.
 const ACK_BATCH: u16 = 64;
@@ -38,7 +38,7 @@ pub(crate) type Ended = oneshot::Receiver<Result<(), AmqpError>>;
 /// A queue being consumed, on a channel with a prefetch of its own: a platform
 /// that stalls fills its own queue only.
 ///
-/// One task takes the queue's messages and handles them all: what is settled in
+/// One task takes the queue's messages and handles them all: what is handled in
 /// one turn is acknowledged together.
 pub(crate) struct Intake {
     context: Arc<Context>,
@@ -107,7 +107,7 @@ impl Intake {
         })
     }
 
-    /// Takes messages until told to stop and all are settled, or until the
+    /// Takes messages until told to stop and all are handled, or until the
     /// channel fails. Whatever ends the session, what is under way goes on: no
     /// phone is to ring twice because the broker went away.
     pub(crate) fn spawn(self) -> Ended {
@@ -153,7 +153,7 @@ impl Intake {
     }
 
     /// Takes what there is, lets everything under way go on, and tells the
-    /// broker what is settled.
+    /// broker what is handled.
     fn turn<F>(
         &mut self,
         cx: &mut Waking<'_>,
@@ -172,7 +172,7 @@ impl Intake {
             while let Poll::Ready(Some((tag, answer))) = under_way.poll_next_unpin(cx) {
                 idle = false;
                 match answer {
-                    Some(Answer::Ack) => self.acks.settle(tag),
+                    Some(Answer::Ack) => self.acks.handled(tag),
                     Some(Answer::Requeue) => self.acks.requeue(tag)?,
                     None => {}
                 }
@@ -225,7 +225,7 @@ impl Intake {
         }
     }
 
-    /// Acknowledges when enough is settled, when it has waited long enough, or
+    /// Acknowledges when enough is handled, when it has waited long enough, or
     /// when nothing else is going to come.
     fn flush(&mut self, cx: &mut Waking<'_>) -> Result<(), AmqpError> {
         if self.stopping || self.acks.fresh() >= self.batch {

@@ -72,8 +72,17 @@ impl Item {
     }
 
     /// Whether nobody wants it published any more.
-    pub(crate) fn is_forgotten(&self) -> bool {
+    pub(crate) fn is_unwanted(&self) -> bool {
         !self.token && self.receipt.as_ref().is_none_or(Receipt::is_given_up)
+    }
+
+    /// No message waits for it any more, if one did: its bytes of memory then.
+    pub(crate) fn detach(&mut self) -> usize {
+        let Some(receipt) = self.receipt.take() else {
+            return 0;
+        };
+        receipt.safe();
+        self.size()
     }
 
     /// Bytes of memory.
@@ -148,7 +157,7 @@ impl Outcomes for Reports {
         }
     }
 
-    fn settle<'a>(&'a self, platform: Platform, receipts: &'a Receipts) -> BoxFuture<'a, bool> {
+    fn until_safe<'a>(&'a self, platform: Platform, receipts: &'a Receipts) -> BoxFuture<'a, bool> {
         Box::pin(async move {
             if receipts.all_safe() {
                 return true;
@@ -212,11 +221,15 @@ pub(crate) mod tests {
         }
     }
 
+    /// The same on its way.
+    pub(crate) fn item(token: bool, receipts: &Receipts) -> Item {
+        Item::new(report(token), receipts.expect()).unwrap()
+    }
+
     #[test]
     fn what_is_published_says_what_it_is_and_shows_no_token() {
         let receipts = Receipts::default();
-        let item = |token| Item::new(report(token), receipts.expect()).unwrap();
-        let (push, token) = (item(false), item(true));
+        let (push, token) = (item(false, &receipts), item(true, &receipts));
         assert!(!format!("{token:?}").contains("abcdef"));
         assert!(!push.message("x").mandatory && token.message("x").mandatory);
         let message = token.message("p.outcomes");
@@ -230,6 +243,6 @@ pub(crate) mod tests {
         );
         receipts.hold_up(Platform::Ios);
         push.receipt.as_ref().unwrap().give_up();
-        assert!(push.is_forgotten() && !token.is_forgotten());
+        assert!(push.is_unwanted() && !token.is_unwanted());
     }
 }

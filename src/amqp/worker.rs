@@ -37,7 +37,7 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
 const COUNT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A worker's side of the broker before it starts: checked, nothing connected.
-pub struct Plan {
+pub struct PreparedWorker {
     connector: Connector,
     topology: Topology,
     prefetch: u16,
@@ -45,13 +45,13 @@ pub struct Plan {
     outbox: Outbox,
 }
 
-impl std::fmt::Debug for Plan {
+impl std::fmt::Debug for PreparedWorker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Plan({:?})", self.connector)
+        write!(f, "PreparedWorker({:?})", self.connector)
     }
 }
 
-impl Plan {
+impl PreparedWorker {
     /// Checks settings, URL and files. The [`Reports`] are what the engine
     /// reports through; they are published once the worker runs.
     ///
@@ -62,14 +62,14 @@ impl Plan {
         let held_up = Arc::new(HeldUp::default());
         let (reports, incoming) = Reports::new(Arc::clone(&held_up));
         let names = Names::new(&settings.prefix);
-        let plan = Self {
+        let prepared = Self {
             connector,
             topology: Topology::new(names, settings.cancels, settings.declare),
             prefetch: settings.prefetch,
             outbox: Outbox::new(incoming, held_up, settings.prefetch, metrics.clone()),
             metrics,
         };
-        Ok((plan, Arc::new(reports)))
+        Ok((prepared, Arc::new(reports)))
     }
 
     /// Starts to connect and to take events. `ring_window` is the longest life
@@ -271,14 +271,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_in_what_keeps_the_session_ends_the_worker_which_is_not_ready_meanwhile() {
-        let (plan, reports) = Plan::new(&Settings::default(), Metrics::default()).unwrap();
+        let (prepared, reports) =
+            PreparedWorker::new(&Settings::default(), Metrics::default()).unwrap();
         let routes = Routes {
             apps: HashMap::new(),
             profiles: Profiles::built_in().unwrap(),
         };
         let ring = RingSettings::default();
         let dispatcher = Dispatcher::new(ring, routes, reports, Metrics::default());
-        let mut worker = plan.start(Arc::new(dispatcher), ring.window());
+        let mut worker = prepared.start(Arc::new(dispatcher), ring.window());
         worker.task.take().unwrap().abort();
         let context = Arc::clone(&worker.context);
         worker.task = Some(tokio::spawn(async move {

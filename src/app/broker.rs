@@ -36,12 +36,12 @@ pub async fn run_on_broker(
     let metrics = Metrics::default();
     let longest_ring = config.ring.max_ttl;
     let file = config.file().to_owned();
-    let (plan, reports) =
-        amqp::Plan::new(&config.amqp, metrics.clone()).map_err(|error| with_file(error, &file))?;
+    let (prepared, reports) = amqp::PreparedWorker::new(&config.amqp, metrics.clone())
+        .map_err(|error| with_file(error, &file))?;
     let listener = listen(&config).await?;
     let app = App::new(config, reports, metrics)?;
     app.warm().await;
-    let mut worker = plan.start(Arc::clone(app.dispatcher()), longest_ring);
+    let mut worker = prepared.start(Arc::clone(app.dispatcher()), longest_ring);
     let admin = Admin::start(listener, &app, Some(worker.state()));
     let stopped = until_stopped(&app, &mut signals, telemetry, worker.fatal()).await;
     if let Err(error) = stopped {

@@ -37,24 +37,24 @@ impl AppInsight {
 
 impl Insight for AppInsight {
     fn readiness(&self) -> Readiness {
-        let mut hindrances = Vec::new();
+        let mut problems = Vec::new();
         let mut connected = true;
         if let Some(broker) = &self.broker {
             let broker = broker.borrow();
             connected = broker.connected;
             if !connected {
                 let why = broker.error.as_deref().unwrap_or("connecting");
-                hindrances.push(format!("broker: {why}"));
+                problems.push(format!("broker: {why}"));
             } else if broker.blocked.is_some() {
-                hindrances.push("broker: blocks publishing, reports wait".to_owned());
+                problems.push("broker: blocks publishing, reports wait".to_owned());
             }
         }
         let mut can_send = false;
         for lane in self.app.engine_lanes() {
             let labels = lane.labels();
-            match lane.hindrance() {
+            match lane.why_not_ready() {
                 None => can_send = true,
-                Some(why) => hindrances.push(format!(
+                Some(why) => problems.push(format!(
                     "lane {} {} {}: {why}",
                     labels.app, labels.platform, labels.environment
                 )),
@@ -62,7 +62,7 @@ impl Insight for AppInsight {
         }
         Readiness {
             ready: connected && can_send,
-            hindrances,
+            problems,
         }
     }
 
@@ -94,7 +94,7 @@ fn lane(engine: &EngineLane, client: &Client) -> Lane {
     let labels = engine.labels();
     let LaneStatus {
         paused,
-        hindrance,
+        why_not_ready,
         in_flight,
         waiting,
     } = engine.status();
@@ -115,7 +115,7 @@ fn lane(engine: &EngineLane, client: &Client) -> Lane {
         platform: labels.platform,
         environment: labels.environment,
         paused,
-        hindrance,
+        why_not_ready,
         in_flight,
         waiting,
         connections,

@@ -159,8 +159,8 @@ impl Watched {
             Client::Apns(client) => Prepared::of(client.warm(limit).await),
             Client::Fcm(client) => {
                 let begun = Instant::now();
-                let settled = tokio::time::timeout(limit, client.tokens().settled());
-                let credential = async { settled.await.ok().map(|_| begun.elapsed()) };
+                let valid = tokio::time::timeout(limit, client.tokens().valid_until());
+                let credential = async { valid.await.ok().map(|_| begun.elapsed()) };
                 let (status, credential) = tokio::join!(client.warm(limit), credential);
                 Prepared {
                     credential,
@@ -176,10 +176,10 @@ impl PushClient for Watched {
         self.watched(attempt).boxed()
     }
 
-    fn hindrance(&self) -> Option<String> {
+    fn why_not_ready(&self) -> Option<String> {
         match &self.client {
-            Client::Apns(client) => client.hindrance(),
-            Client::Fcm(client) => client.hindrance(),
+            Client::Apns(client) => client.why_not_ready(),
+            Client::Fcm(client) => client.why_not_ready(),
         }
     }
 }

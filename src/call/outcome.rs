@@ -257,7 +257,7 @@ pub trait Outcomes: Send + Sync + 'static {
     /// so that the message can be acknowledged. `false` if that will not
     /// happen any more (shutting down): the message must not be acknowledged.
     /// `platform` says whose rings wait behind it.
-    fn settle<'a>(&'a self, platform: Platform, receipts: &'a Receipts) -> BoxFuture<'a, bool> {
+    fn until_safe<'a>(&'a self, platform: Platform, receipts: &'a Receipts) -> BoxFuture<'a, bool> {
         let _ = platform;
         Box::pin(receipts.wait())
     }

@@ -95,7 +95,7 @@ pub trait PushClient: Send + Sync + 'static {
 
     /// Why a push could not be sent right now (no connection, no access
     /// token), for readiness; `None` if it could.
-    fn hindrance(&self) -> Option<String>;
+    fn why_not_ready(&self) -> Option<String>;
 }
 
 /// How one attempt ended.

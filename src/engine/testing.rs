@@ -130,7 +130,7 @@ impl PushClient for Provider {
         .boxed()
     }
 
-    fn hindrance(&self) -> Option<String> {
+    fn why_not_ready(&self) -> Option<String> {
         None
     }
 }

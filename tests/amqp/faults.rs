@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use lapin::BasicProperties;
 use lapin::options::{QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use tokio::time::{Instant, sleep, timeout};
@@ -29,9 +28,9 @@ async fn it_comes_back_after_a_stop_and_a_kill_and_publishes_what_was_not_confir
         blocking(move || if kill { broker.kill() } else { broker.stop() }).await;
         rig.becomes(false).await;
         assert_eq!(rig.metrics.broker_connected.get(), 0);
-        let mut settled = rig.settles((0..40).map(|n| token_report(&format!("c{n:02}"))));
+        let mut safe = rig.until_safe((0..40).map(|n| token_report(&format!("c{n:02}"))));
         assert!(
-            timeout(Duration::from_millis(200), &mut settled)
+            timeout(Duration::from_millis(200), &mut safe)
                 .await
                 .is_err(),
             "nothing can be safe while there is no broker"
@@ -40,7 +39,7 @@ async fn it_comes_back_after_a_stop_and_a_kill_and_publishes_what_was_not_confir
         let up = Instant::now();
         rig.becomes(true).await;
         assert!(up.elapsed() < BACK_WITHIN, "took {:?}", up.elapsed());
-        assert!(timeout(PATIENCE, settled).await.expect("in time"));
+        assert!(timeout(PATIENCE, safe).await.expect("in time"));
         let eye = Eye::open(&broker.url).await;
         eye.holds(&rig.name("tokens"), 40).await;
         for n in 0..40 {
@@ -50,8 +49,7 @@ async fn it_comes_back_after_a_stop_and_a_kill_and_publishes_what_was_not_confir
         }
         // And events are taken again.
         let key = "ring.ios";
-        eye.publish(&rig.name("calls"), key, b"{}", BasicProperties::default())
-            .await;
+        eye.send(&rig.name("calls"), key, b"{}").await;
         eye.take(&rig.name("dead")).await;
     }
     rig.worker.close().await;
@@ -70,8 +68,7 @@ async fn rings_go_on_when_cancels_cannot_be_read() {
     rig.becomes(true).await;
     let eye = Eye::open(&broker.url).await;
     let key = "ring.ios";
-    eye.publish(&rig.name("calls"), key, b"{}", BasicProperties::default())
-        .await;
+    eye.send(&rig.name("calls"), key, b"{}").await;
     eye.take(&rig.name("dead")).await;
     rig.worker.close().await;
     blocking(|| broker.remove()).await;
@@ -113,8 +110,8 @@ async fn connections_that_the_broker_closes_come_back() {
         .expect("noticed")
         .expect("alive");
     rig.becomes(true).await;
-    let settled = rig.settles([push_report("c1")]);
-    assert!(timeout(PATIENCE, settled).await.expect("in time"));
+    let safe = rig.until_safe([push_report("c1")]);
+    assert!(timeout(PATIENCE, safe).await.expect("in time"));
     rig.worker.close().await;
     blocking(|| broker.remove()).await;
 }
@@ -131,13 +128,7 @@ async fn a_blocked_broker_stops_reports_but_not_rings() {
     let eye = Eye::open(&broker.url).await;
     let exchange = format!("{}.calls", settings.prefix);
     for _ in 0..100 {
-        eye.publish(
-            &exchange,
-            "ring.ios",
-            &ring("ios"),
-            BasicProperties::default(),
-        )
-        .await;
+        eye.send(&exchange, "ring.ios", &ring("ios")).await;
     }
     drop(eye);
     blocking(|| {
@@ -146,7 +137,7 @@ async fn a_blocked_broker_stops_reports_but_not_rings() {
     .await;
     let rig = Rig::start(settings);
     rig.becomes(true).await;
-    let mut settled = rig.settles([push_report("c1")]);
+    let mut safe = rig.until_safe([push_report("c1")]);
     let mut state = rig.worker.state();
     timeout(PATIENCE, state.wait_for(|s| s.blocked.is_some()))
         .await
@@ -157,7 +148,7 @@ async fn a_blocked_broker_stops_reports_but_not_rings() {
     looker.holds(&rig.name("ios"), 0).await;
     // Longer than the broker's patience with a connection that sends no
     // heartbeats, and than the bound on a confirm.
-    let early = timeout(Duration::from_secs(13), &mut settled).await;
+    let early = timeout(Duration::from_secs(13), &mut safe).await;
     assert!(early.is_err(), "nothing is confirmed while it blocks");
     assert!(
         rig.worker.state().borrow().connected,
@@ -167,7 +158,7 @@ async fn a_blocked_broker_stops_reports_but_not_rings() {
         broker.ctl(&["set_vm_memory_high_watermark", "0.6"]);
     })
     .await;
-    assert!(timeout(PATIENCE, settled).await.expect("in time"));
+    assert!(timeout(PATIENCE, safe).await.expect("in time"));
     timeout(PATIENCE, state.wait_for(|s| s.blocked.is_none()))
         .await
         .expect("in time")
@@ -181,6 +172,54 @@ async fn a_blocked_broker_stops_reports_but_not_rings() {
     blocking(|| broker.remove()).await;
 }
 
+/// The grace is over while their reports wait for a broker that takes none:
+/// they are not acknowledged, so the next worker has them and reports them.
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_whose_reports_are_not_confirmed_at_the_end_go_back_to_the_broker() {
+    let broker: &'static Broker = Box::leak(Box::new(Broker::private()));
+    let settings = settings(&broker.url);
+    let declarer = Rig::start(settings.clone());
+    declarer.becomes(true).await;
+    let seen = declarer.name("seen");
+    let exchange = declarer.name("calls");
+    let eye = Eye::open(&broker.url).await;
+    eye.collect(&seen, &declarer.name("outcomes")).await;
+    declarer.worker.close().await;
+    for _ in 0..3 {
+        eye.send(&exchange, "ring.ios", &ring("ios")).await;
+    }
+    blocking(|| {
+        broker.ctl(&["set_vm_memory_high_watermark", "0.0000001"]);
+    })
+    .await;
+    let rig = Rig::start(settings.clone());
+    rig.becomes(true).await;
+    let queue = rig.name("ios");
+    let looker = Eye::open(&broker.url).await;
+    looker.holds(&queue, 0).await;
+    rig.worker.stop_taking();
+    let drained = timeout(Duration::from_secs(1), rig.worker.drained()).await;
+    assert!(drained.is_err(), "their reports are not safe");
+    assert_eq!(rig.worker.under_way(), 3);
+    timeout(PATIENCE, rig.worker.close()).await.expect("ends");
+    looker.holds(&queue, 3).await;
+    assert_eq!(looker.count(&seen).await, Some(0));
+    assert_eq!(rig.metrics.reports_lost.get(), 0);
+    blocking(|| {
+        broker.ctl(&["set_vm_memory_high_watermark", "0.6"]);
+    })
+    .await;
+    let next = Rig::start(settings);
+    next.becomes(true).await;
+    looker.holds(&queue, 0).await;
+    for _ in 0..3 {
+        let report = looker.take(&seen).await;
+        assert_eq!(report.routing_key.as_str(), "push.ios.rejected");
+    }
+    next.worker.close().await;
+    blocking(|| broker.remove()).await;
+}
+
 /// Nobody listens here, so nothing is ever confirmed: giving up what may still
 /// be published would help nobody.
 #[tokio::test]
@@ -190,7 +229,7 @@ async fn while_the_broker_is_away_no_report_is_given_up() {
         ..settings("amqp://guest:guest@127.0.0.1:1/%2f")
     });
     let messages: Vec<_> = (0..6)
-        .map(|_| tokio::spawn(rig.settles([push_report("c1"), token_report("c1")])))
+        .map(|_| tokio::spawn(rig.until_safe([push_report("c1"), token_report("c1")])))
         .collect();
     sleep(Duration::from_secs(7)).await;
     assert!(!messages.iter().any(tokio::task::JoinHandle::is_finished));
@@ -217,7 +256,7 @@ async fn a_small_prefetch_outlives_a_restart_of_the_broker() {
     let messages: Vec<_> = (0..4)
         .map(|n| {
             let call = format!("c{n}");
-            tokio::spawn(rig.settles([push_report(&call), token_report(&call)]))
+            tokio::spawn(rig.until_safe([push_report(&call), token_report(&call)]))
         })
         .collect();
     sleep(Duration::from_secs(4)).await;
@@ -235,8 +274,8 @@ async fn a_small_prefetch_outlives_a_restart_of_the_broker() {
 
 /// Whether a message may be acknowledged in the end.
 async fn ended(message: tokio::task::JoinHandle<bool>) -> bool {
-    let settled = timeout(PATIENCE, message).await.expect("in time");
-    settled.expect("ran")
+    let safe = timeout(PATIENCE, message).await.expect("in time");
+    safe.expect("ran")
 }
 
 /// A broker that is there and takes nothing.
@@ -253,8 +292,8 @@ async fn when_half_a_prefetch_waits_for_a_blocked_broker_the_oldest_reports_are_
     })
     .await;
     let lost = || rig.metrics.reports_lost.get();
-    let first = tokio::spawn(rig.settles([push_report("c1"), token_report("c1")]));
-    let second = tokio::spawn(rig.settles([push_report("c2"), push_report("c2")]));
+    let first = tokio::spawn(rig.until_safe([push_report("c1"), token_report("c1")]));
+    let second = tokio::spawn(rig.until_safe([push_report("c2"), push_report("c2")]));
     let mut state = rig.worker.state();
     timeout(PATIENCE, state.wait_for(|s| s.blocked.is_some()))
         .await
@@ -262,10 +301,10 @@ async fn when_half_a_prefetch_waits_for_a_blocked_broker_the_oldest_reports_are_
         .expect("alive");
     sleep(Duration::from_secs(4)).await;
     assert_eq!(lost(), 0, "two may wait");
-    let third = tokio::spawn(rig.settles([push_report("c3")]));
+    let third = tokio::spawn(rig.until_safe([push_report("c3")]));
     assert!(ended(first).await, "it goes without its reports");
     assert_eq!(lost(), 1);
-    let fourth = tokio::spawn(rig.settles([push_report("c4")]));
+    let fourth = tokio::spawn(rig.until_safe([push_report("c4")]));
     assert!(ended(second).await);
     assert_eq!(lost(), 3);
     assert!(!third.is_finished(), "only the oldest go");
@@ -314,13 +353,13 @@ async fn a_full_queue_on_token_events_stops_no_ring_and_floods_no_other_queue() 
         FieldTable::default(),
     );
     bind.await.expect("bound");
-    assert!(rig.settles([token_report("first")]).await, "it fills it");
+    assert!(rig.until_safe([token_report("first")]).await, "it fills it");
     let began = Instant::now();
     // Many more than a prefetch.
     for n in 0..20 {
         let said = [token_report(&format!("c{n}")), push_report("c")];
-        let settled = timeout(Duration::from_secs(1), rig.settles(said)).await;
-        assert!(settled.expect("rings go on"));
+        let safe = timeout(Duration::from_secs(1), rig.until_safe(said)).await;
+        assert!(safe.expect("rings go on"));
     }
     sleep(Duration::from_secs(10).saturating_sub(began.elapsed())).await;
     // Each again after 1, 2, 4 seconds; every second would be 200.
@@ -341,14 +380,14 @@ async fn a_token_event_that_finds_no_queue_is_published_again() {
         )
         .await
         .expect("deleted");
-    let settled = rig.settles((0..300).map(|n| {
+    let safe = rig.until_safe((0..300).map(|n| {
         if n % 2 == 0 {
             token_report("c1")
         } else {
             push_report("c1")
         }
     }));
-    assert!(timeout(PATIENCE, settled).await.expect("in time"));
+    assert!(timeout(PATIENCE, safe).await.expect("in time"));
     eye.holds(&rig.name("tokens"), 150).await;
     rig.end().await;
 }

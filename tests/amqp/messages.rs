@@ -5,25 +5,28 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lapin::BasicProperties;
-use lapin::options::{
-    BasicConsumeOptions, BasicPublishOptions, QueueBindOptions, QueueDeclareOptions,
-    QueueDeleteOptions,
-};
+use lapin::options::{BasicConsumeOptions, BasicPublishOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use ringpush::amqp::producer::Producer;
 use ringpush::amqp::reader::{OutcomeReader, Wanted};
 use ringpush::call::outcome::TraceContext;
 use tokio::time::{sleep, timeout};
+use tracing::subscriber::DefaultGuard;
 
 use crate::rig::{Eye, PATIENCE, Rig, cancel, header, push_report, ring, settings, token_report};
 use crate::support::broker::Broker;
+
+/// A worker on the shared broker, and a client to look at it with.
+async fn shared() -> (Rig, Eye) {
+    let url = &Broker::shared().url;
+    (Rig::connected(url).await, Eye::open(url).await)
+}
 
 /// The other half of the proof is that the counts stay zero when the worker has
 /// gone: what it had not acknowledged would be back.
 #[tokio::test]
 async fn what_is_settled_is_acknowledged_on_every_queue() {
-    let rig = Rig::connected(&Broker::shared().url).await;
-    let eye = Eye::open(&Broker::shared().url).await;
+    let (rig, eye) = shared().await;
     let exchange = rig.name("calls");
     for (key, body) in [
         ("ring.ios", ring("ios")),
@@ -31,8 +34,7 @@ async fn what_is_settled_is_acknowledged_on_every_queue() {
         ("cancel", cancel()),
     ] {
         for _ in 0..300 {
-            eye.publish(&exchange, key, &body, BasicProperties::default())
-                .await;
+            eye.send(&exchange, key, &body).await;
         }
     }
     let (settings, worker) = (rig.settings.clone(), rig.worker);
@@ -51,8 +53,7 @@ async fn what_is_settled_is_acknowledged_on_every_queue() {
 
 #[tokio::test]
 async fn what_cannot_be_understood_is_dead_lettered_whole() {
-    let rig = Rig::connected(&Broker::shared().url).await;
-    let eye = Eye::open(&Broker::shared().url).await;
+    let (rig, eye) = shared().await;
     let mut headers = FieldTable::default();
     headers.insert("traceparent".into(), AMQPValue::LongString("00-aa".into()));
     let properties = BasicProperties::default()
@@ -81,23 +82,46 @@ async fn what_cannot_be_understood_is_dead_lettered_whole() {
     rig.end().await;
 }
 
+/// The worker's frames are of 16 KiB at most, so these come and go in up to 33
+/// each, at and beside the edges of a frame and of many.
+#[tokio::test]
+async fn bodies_of_many_frames_are_passed_on_byte_for_byte() {
+    const FRAME: usize = 16 * 1024 - 8;
+    let (rig, eye) = shared().await;
+    let sizes = [
+        512 * 1024,
+        FRAME - 1,
+        FRAME,
+        FRAME + 1,
+        32 * FRAME,
+        32 * FRAME + 1,
+    ];
+    // 251 does not divide a frame, so no two frames of a body are the same.
+    let bodies = sizes.map(|size| (0..251).cycle().take(size).collect::<Vec<u8>>());
+    for body in &bodies {
+        eye.send(&rig.name("calls"), "ring.ios", body).await;
+    }
+    let mut left: Vec<_> = bodies.to_vec();
+    while !left.is_empty() {
+        let letter = eye.take(&rig.name("dead")).await;
+        let place = left.iter().position(|body| *body == letter.data);
+        let size = letter.data.len();
+        left.swap_remove(place.unwrap_or_else(|| panic!("{size} bytes that nobody sent")));
+    }
+    eye.holds(&rig.name("ios"), 0).await;
+    rig.end().await;
+}
+
 #[tokio::test]
 async fn two_hundred_bad_ones_among_good_ones_stop_nobody() {
-    let rig = Rig::connected(&Broker::shared().url).await;
-    let eye = Eye::open(&Broker::shared().url).await;
+    let (rig, eye) = shared().await;
     for n in 0..400 {
         let body = if n % 2 == 0 {
             ring("ios")
         } else {
             b"{}".to_vec()
         };
-        eye.publish(
-            &rig.name("calls"),
-            "ring.ios",
-            &body,
-            BasicProperties::default(),
-        )
-        .await;
+        eye.send(&rig.name("calls"), "ring.ios", &body).await;
     }
     eye.holds(&rig.name("dead"), 200).await;
     eye.holds(&rig.name("ios"), 0).await;
@@ -106,15 +130,8 @@ async fn two_hundred_bad_ones_among_good_ones_stop_nobody() {
 
 #[tokio::test]
 async fn a_mistyped_key_ends_in_the_dead_queue() {
-    let rig = Rig::connected(&Broker::shared().url).await;
-    let eye = Eye::open(&Broker::shared().url).await;
-    eye.publish(
-        &rig.name("calls"),
-        "rign.ios",
-        &ring("ios"),
-        BasicProperties::default(),
-    )
-    .await;
+    let (rig, eye) = shared().await;
+    eye.send(&rig.name("calls"), "rign.ios", &ring("ios")).await;
     let letter = eye.take(&rig.name("dead")).await;
     assert_eq!(letter.routing_key.as_str(), "rign.ios");
     rig.end().await;
@@ -122,30 +139,12 @@ async fn a_mistyped_key_ends_in_the_dead_queue() {
 
 #[tokio::test]
 async fn reports_carry_what_receivers_need() {
-    let rig = Rig::connected(&Broker::shared().url).await;
-    let eye = Eye::open(&Broker::shared().url).await;
-    let options = QueueDeclareOptions {
-        exclusive: true,
-        ..QueueDeclareOptions::default()
-    };
-    let queue = eye
-        .channel
-        .queue_declare("".into(), options, FieldTable::default())
-        .await
-        .expect("a queue");
-    eye.channel
-        .queue_bind(
-            queue.name().clone(),
-            rig.name("outcomes").as_str().into(),
-            "push.#".into(),
-            QueueBindOptions::default(),
-            FieldTable::default(),
-        )
-        .await
-        .expect("bound");
+    let (rig, eye) = shared().await;
+    let seen = rig.name("seen");
+    eye.collect(&seen, &rig.name("outcomes")).await;
     let said = [push_report("call-7"), token_report("call-7")];
-    assert!(rig.settles(said).await);
-    let push = eye.take(queue.name().as_str()).await;
+    assert!(rig.until_safe(said).await);
+    let push = eye.take(&seen).await;
     assert_eq!(push.routing_key.as_str(), "push.ios.accepted");
     let body: serde_json::Value = serde_json::from_slice(&push.data).expect("JSON");
     assert_eq!(body["type"], "push");
@@ -167,7 +166,7 @@ async fn reports_carry_what_receivers_need() {
 #[tokio::test]
 async fn many_reports_are_confirmed_each() {
     let rig = Rig::connected(&Broker::shared().url).await;
-    let settled = rig.settles((0..3000).map(|n| {
+    let safe = rig.until_safe((0..3000).map(|n| {
         let call = format!("c{n}");
         if n % 3 == 0 {
             token_report(&call)
@@ -175,7 +174,7 @@ async fn many_reports_are_confirmed_each() {
             push_report(&call)
         }
     }));
-    assert!(timeout(PATIENCE, settled).await.expect("in time"));
+    assert!(timeout(PATIENCE, safe).await.expect("in time"));
     let eye = Eye::open(&Broker::shared().url).await;
     eye.holds(&rig.name("tokens"), 1000).await;
     assert_eq!(rig.metrics.reports_lost.get(), 0);
@@ -197,6 +196,18 @@ impl Write for Log {
 }
 
 impl Log {
+    /// Of this thread, as long as the guard lives.
+    fn begin() -> (Self, DefaultGuard) {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
     fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.lock().expect("not poisoned")).into_owned()
     }
@@ -204,14 +215,7 @@ impl Log {
 
 /// Another worker of the same kind, and what it logged until it took messages.
 async fn late_starter(first: &Rig) -> (Rig, String) {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::DEBUG)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    let guard = tracing::subscriber::set_default(subscriber);
+    let (log, guard) = Log::begin();
     let late = Rig::start(first.settings.clone());
     late.becomes(true).await;
     drop(guard);
@@ -222,8 +226,7 @@ async fn late_starter(first: &Rig) -> (Rig, String) {
 /// than any prefetch.
 #[tokio::test]
 async fn a_late_starter_is_not_stuck_in_a_large_chunk_of_cancels() {
-    let first = Rig::connected(&Broker::shared().url).await;
-    let eye = Eye::open(&Broker::shared().url).await;
+    let (first, eye) = shared().await;
     let stream = first.name("cancels");
     let mut confirms = Vec::new();
     for _ in 0..8000 {
@@ -251,18 +254,11 @@ async fn a_late_starter_is_not_stuck_in_a_large_chunk_of_cancels() {
 
 #[tokio::test]
 async fn a_late_starter_reads_the_cancels_it_missed_before_its_first_ring() {
-    let first = Rig::connected(&Broker::shared().url).await;
-    let eye = Eye::open(&Broker::shared().url).await;
+    let (first, eye) = shared().await;
     for n in 0..250 {
         // What is no cancel at all is skipped.
         let body = if n == 100 { b"junk".to_vec() } else { cancel() };
-        eye.publish(
-            &first.name("calls"),
-            "cancel",
-            &body,
-            BasicProperties::default(),
-        )
-        .await;
+        eye.send(&first.name("calls"), "cancel", &body).await;
     }
     let (late, text) = late_starter(&first).await;
     // 250 cancels and the first worker's marker.
@@ -281,21 +277,11 @@ fn caught_up(text: &str) -> Vec<&str> {
 
 #[tokio::test]
 async fn cancels_are_read_on_after_a_reconnect_and_back_in_a_stream_made_anew() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::DEBUG)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
-    let rig = Rig::connected(&Broker::shared().url).await;
-    let eye = Eye::open(&Broker::shared().url).await;
+    let (log, _guard) = Log::begin();
+    let (rig, eye) = shared().await;
     let send = async |count| {
         for _ in 0..count {
-            let properties = BasicProperties::default();
-            eye.publish(&rig.name("calls"), "cancel", &cancel(), properties)
-                .await;
+            eye.send(&rig.name("calls"), "cancel", &cancel()).await;
         }
         sleep(Duration::from_secs(1)).await;
     };
@@ -361,7 +347,7 @@ async fn a_producer_publishes_and_reads_what_becomes_of_it() {
     let mut wanted = Wanted::default();
     wanted.add(&summary);
     let said = [token_report("another call"), token_report("c1")];
-    assert!(rig.settles(said).await);
+    assert!(rig.until_safe(said).await);
     let outcome = timeout(PATIENCE, reader.next(&wanted))
         .await
         .expect("in time")
@@ -398,13 +384,7 @@ async fn a_worker_that_stops_takes_no_more() {
         .await
         .expect("a consumer");
     for _ in 0..20 {
-        eye.publish(
-            &rig.name("calls"),
-            "ring.ios",
-            &ring("ios"),
-            BasicProperties::default(),
-        )
-        .await;
+        eye.send(&rig.name("calls"), "ring.ios", &ring("ios")).await;
     }
     for _ in 0..20 {
         let next = futures_util::StreamExt::next(&mut consumer);

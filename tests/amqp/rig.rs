@@ -9,11 +9,11 @@ use futures_util::future::BoxFuture;
 use lapin::message::{BasicGetMessage, Delivery};
 use lapin::options::{
     BasicAckOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions,
-    ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions,
+    ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
-use ringpush::amqp::{AmqpError, Plan, Reports, Settings, Worker};
+use ringpush::amqp::{AmqpError, PreparedWorker, Reports, Settings, Worker};
 use ringpush::call::event::{EventKind, Platform};
 use ringpush::call::outcome::{
     Outcomes, PushOutcome, PushResult, Report, ReportBody, TokenEvent, TokenVerdict, TraceContext,
@@ -56,7 +56,8 @@ impl Rig {
             .with_test_writer()
             .try_init();
         let metrics = Metrics::default();
-        let (plan, reports) = Plan::new(&settings, metrics.clone()).expect("valid settings");
+        let (prepared, reports) =
+            PreparedWorker::new(&settings, metrics.clone()).expect("valid settings");
         // No app: every device is rejected, which is a report like any other.
         let routes = Routes {
             apps: HashMap::new(),
@@ -70,7 +71,7 @@ impl Rig {
         ));
         Self {
             settings,
-            worker: plan.start(dispatcher, RING_WINDOW),
+            worker: prepared.start(dispatcher, RING_WINDOW),
             reports,
             metrics,
         }
@@ -96,7 +97,7 @@ impl Rig {
 
     /// Reports these, as one message's, and tells whether that message may be
     /// acknowledged.
-    pub(crate) fn settles(
+    pub(crate) fn until_safe(
         &self,
         said: impl IntoIterator<Item = Report>,
     ) -> BoxFuture<'static, bool> {
@@ -105,7 +106,7 @@ impl Rig {
         for report in said {
             reports.publish(report, receipts.expect());
         }
-        Box::pin(async move { reports.settle(Platform::Ios, &receipts).await })
+        Box::pin(async move { reports.until_safe(Platform::Ios, &receipts).await })
     }
 
     /// Ends the worker and deletes its exchanges and queues.
@@ -174,6 +175,12 @@ impl Eye {
             .expect("confirmed");
     }
 
+    /// The same with no properties.
+    pub(crate) async fn send(&self, exchange: &str, key: &str, body: &[u8]) {
+        self.publish(exchange, key, body, BasicProperties::default())
+            .await;
+    }
+
     /// Messages ready in a queue; none if it does not exist.
     pub(crate) async fn count(&self, queue: &str) -> Option<u32> {
         let channel = self.connection.create_channel().await.expect("a channel");
@@ -223,8 +230,32 @@ impl Eye {
         delivery
     }
 
+    /// A queue of its own for all reports on pushes.
+    pub(crate) async fn collect(&self, queue: &str, outcomes: &str) {
+        let options = QueueDeclareOptions {
+            durable: true,
+            ..QueueDeclareOptions::default()
+        };
+        self.channel
+            .queue_declare(queue.into(), options, FieldTable::default())
+            .await
+            .expect("a queue");
+        self.channel
+            .queue_bind(
+                queue.into(),
+                outcomes.into(),
+                "push.#".into(),
+                QueueBindOptions::default(),
+                FieldTable::default(),
+            )
+            .await
+            .expect("bound");
+    }
+
     pub(crate) async fn clean(&self, prefix: &str) {
-        for suffix in ["calls", "ios", "android", "cancels", "tokens", "dead"] {
+        for suffix in [
+            "calls", "ios", "android", "cancels", "tokens", "dead", "seen",
+        ] {
             let queue = format!("{prefix}.{suffix}");
             let _ = self
                 .channel

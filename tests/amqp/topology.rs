@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use lapin::BasicProperties;
 use lapin::ExchangeKind;
 use lapin::options::{
     ExchangeDeclareOptions, ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions,
@@ -213,8 +212,7 @@ async fn a_dead_queue_that_is_deleted_is_declared_again_for_the_next_dead_letter
     for _ in 0..40 {
         // Without an id of its own one is like the other.
         let key = "ring.ios";
-        eye.publish(&rig.name("calls"), key, b"{}", BasicProperties::default())
-            .await;
+        eye.send(&rig.name("calls"), key, b"{}").await;
     }
     eye.holds(&rig.name("dead"), 40).await;
     let letter = eye.take(&rig.name("dead")).await;
@@ -231,12 +229,11 @@ async fn exchanges_that_are_deleted_are_declared_again_and_nothing_is_lost() {
     let exchanges = [rig.name("dead"), rig.name("outcomes")];
     delete(&eye, &[rig.name("dead"), rig.name("tokens")], &exchanges).await;
     let key = "ring.ios";
-    eye.publish(&rig.name("calls"), key, b"{}", BasicProperties::default())
-        .await;
+    eye.send(&rig.name("calls"), key, b"{}").await;
     eye.holds(&rig.name("dead"), 1).await;
     delete(&eye, &[], &exchanges).await;
-    let settled = rig.settles([token_report("c1")]);
-    assert!(timeout(PATIENCE, settled).await.expect("in time"));
+    let safe = rig.until_safe([token_report("c1")]);
+    assert!(timeout(PATIENCE, safe).await.expect("in time"));
     eye.holds(&rig.name("tokens"), 1).await;
     rig.end().await;
 }
@@ -256,9 +253,9 @@ async fn with_declare_off_a_queue_that_is_deleted_ends_no_session() {
     let mut state = user.worker.state();
     state.mark_unchanged();
     delete(&eye, &[user.name("tokens")], &[]).await;
-    let settled = user.settles([token_report("c1"), push_report("c1")]);
+    let safe = user.until_safe([token_report("c1"), push_report("c1")]);
     assert!(
-        timeout(PATIENCE, settled).await.expect("in time"),
+        timeout(PATIENCE, safe).await.expect("in time"),
         "no message waits for a token event that no queue takes"
     );
     sleep(Duration::from_secs(2)).await;

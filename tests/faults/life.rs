@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::ledger::Ring;
 use crate::scene::{Scene, folder};
-use crate::support::worker::PATIENCE;
+use crate::support::worker::{PATIENCE, Worker};
 use ringpush::simulator::Script;
 
 /// kill -9 at any point: the other worker finishes every ring that is alive.
@@ -44,6 +44,34 @@ async fn sigterm_in_mid_load_finishes_what_is_under_way() {
     let books = scene.books().await;
     books.balance(false);
     assert_eq!(books.all_accepted(&scene.stage.simulator), 0);
+    scene.end().await;
+}
+
+/// What outlasts the grace is neither acknowledged nor reported: the broker has
+/// all of it again, and the next worker finishes it.
+#[tokio::test]
+async fn what_outlasts_the_grace_goes_back_to_the_broker() {
+    let mut scene = Scene::playing("hangs").await;
+    assert_eq!(scene.worker.stop().await, 0);
+    scene.worker = Worker::run(&scene.stage.config, &["--grace", "1s"]);
+    scene.worker.ready().await;
+    let mut outcomes = scene.stage.client.outcomes().await;
+    scene.ledger.ring("ios", 5, 60).await;
+    scene.stage.pushes(5).await;
+    assert_eq!(scene.worker.stop().await, 0);
+    let log = scene.worker.log.text();
+    assert!(
+        log.contains("what is left goes back to the broker"),
+        "{log}"
+    );
+    scene.stage.client.holds("ios", 5).await;
+    assert!(outcomes.within(Duration::from_millis(300)).await.is_none());
+    scene.play("slow");
+    scene.worker = scene.stage.worker().await;
+    let books = scene.books().await;
+    books.balance(false);
+    let twice = books.all_accepted(&scene.stage.simulator);
+    assert_eq!(twice, 0, "the first attempts were never accepted");
     scene.end().await;
 }
 

@@ -77,16 +77,16 @@ async fn a_worker_that_starts_later_knows_of_the_cancel() {
     stage.end(worker).await;
 }
 
-/// A ring that waits for its next attempt ends with the call.
-#[tokio::test]
-async fn a_cancel_wakes_a_ring_that_waits_for_a_retry() {
+/// A ring for one iPhone whose first attempt has failed and whose next one is
+/// far away.
+async fn ring_that_waits_for_a_retry() -> (Stage, Worker, Outcomes, Value) {
     let stage = Stage::with(
         "[retry]\ninitial = \"30s\"\nmax = \"30s\"",
         Options::default(),
     )
     .await;
     let worker = stage.worker().await;
-    let mut outcomes = stage.client.outcomes().await;
+    let outcomes = stage.client.outcomes().await;
     let token = ios_token();
     let unavailable = Step::new(Effect::Answer {
         status: 503,
@@ -103,6 +103,13 @@ async fn a_cancel_wakes_a_ring_that_waits_for_a_retry() {
     let event = ring(&[ios("i", &token)]);
     stage.client.publish("ring.ios", &event).await;
     stage.pushes(1).await;
+    (stage, worker, outcomes, event)
+}
+
+/// A ring that waits for its next attempt ends with the call.
+#[tokio::test]
+async fn a_cancel_wakes_a_ring_that_waits_for_a_retry() {
+    let (stage, worker, mut outcomes, event) = ring_that_waits_for_a_retry().await;
     stage.client.publish("cancel", &cancel(&event)).await;
     let outcome = outcomes.push().await;
     let attempts = stage.pushes(1).await.len();
@@ -249,5 +256,30 @@ async fn a_cancel_of_listed_devices_leaves_the_others() {
     let all = outcomes.pushes(2).await;
     assert_eq!(all[0]["result"], "cancelled", "{all:?}");
     assert_eq!(all[1]["result"], "accepted", "{all:?}");
+    stage.end(worker).await;
+}
+
+/// What is no cancel in the stream is skipped: the cancels behind it are read.
+/// They are in the stream only, so that nothing else tells this worker of them.
+#[tokio::test]
+async fn what_cannot_be_read_in_the_stream_hides_no_cancel_behind_it() {
+    let (stage, worker, mut outcomes, event) = ring_that_waits_for_a_retry().await;
+    let mut from_the_future = cancel(&event);
+    from_the_future["v"] = json!(2);
+    let bodies = [
+        Vec::new(),
+        b"junk".to_vec(),
+        b"\xff\xfe{}".to_vec(),
+        vec![b'['; 300 * 1024],
+        from_the_future.to_string().into_bytes(),
+        ring(&[]).to_string().into_bytes(),
+        cancel(&event).to_string().into_bytes(),
+    ];
+    let stream = stage.client.name("cancels");
+    let messages = bodies.map(|body| (body, lapin::BasicProperties::default()));
+    stage.client.send_all("", &stream, messages).await;
+    let outcome = outcomes.push().await;
+    assert_eq!(outcome["result"], "cancelled", "{outcome}");
+    assert!(outcome["push_ms"].as_u64().unwrap() < 20_000, "{outcome}");
     stage.end(worker).await;
 }

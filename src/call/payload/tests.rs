@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -50,8 +50,11 @@ fn device(event: &Event, platform: Platform) -> &Device {
     devices.find(|d| d.platform == platform).unwrap()
 }
 
+/// Built once: it takes longer than to render with them all.
+static BUILT_IN: LazyLock<Profiles> = LazyLock::new(|| Profiles::built_in().unwrap());
+
 fn built_in(name: &str) -> Arc<Profile> {
-    Arc::clone(Profiles::built_in().unwrap().get(name).unwrap())
+    Arc::clone(BUILT_IN.get(name).unwrap())
 }
 
 fn own(profile: &Value) -> Result<Arc<Profile>, ProfileError> {

@@ -129,7 +129,7 @@ async fn measure(
         tally,
         behind,
         stopped: stop.is_cancelled(),
-        hindrances: worker.hindrances(),
+        problems: worker.problems(),
         twice_at_gateway: simulator.and_then(Simulated::taken_twice),
     };
     worker.close().await;

@@ -14,7 +14,7 @@ use super::rings::due;
 use crate::call::event::Platform;
 use crate::call::outcome::{Outcomes, PushResult, Report, ReportBody};
 use crate::call::receipt::Receipt;
-use crate::engine::history::{History, Stage, Wanted};
+use crate::engine::history::{Filter, History, Stage};
 
 /// Three significant digits, as everybody who compares such numbers has them.
 const DIGITS: u8 = 3;
@@ -271,7 +271,7 @@ impl Recorder {
     /// Looks at how long the last pushes' attempts took. The worker remembers
     /// them anyway; nothing is in their way for it.
     pub(super) fn sample(&self, history: &History) {
-        let seen = history.last(SAMPLE, Wanted::All);
+        let seen = history.last(SAMPLE, Filter::All);
         let mut inner = self.lock();
         let next = inner.next;
         for push in seen.iter().filter(|push| push.number >= next) {

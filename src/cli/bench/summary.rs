@@ -21,7 +21,7 @@ pub(super) struct Run {
     /// What it cost: the document's `cost`.
     pub(super) cost: Value,
     /// What stood in the worker's way at the end.
-    pub(super) hindrances: Vec<String>,
+    pub(super) problems: Vec<String>,
     /// Pushes that the simulator took more than once, if it was looked at.
     pub(super) twice_at_gateway: Option<u64>,
 }
@@ -71,7 +71,7 @@ impl Summary {
             "behind": run.behind,
             "rate": if seconds > 0.0 { accepted as f64 / seconds } else { 0.0 },
             "results": results(tally, lost),
-            "hindrances": run.hindrances,
+            "hindrances": run.problems,
             "latency": platforms(tally, Timed::Latency),
             "gateway": platforms(tally, Timed::Gateway),
             "attempt": platforms(tally, Timed::Attempt),

@@ -75,13 +75,13 @@ impl Worker {
     }
 
     /// Why lanes cannot send a push now, where that can be seen.
-    pub(super) fn hindrances(&self) -> Vec<String> {
+    pub(super) fn problems(&self) -> Vec<String> {
         let Entrance::Inside(app) = &self.entrance else {
             return Vec::new();
         };
         let routes = app.dispatcher().routes();
         let said = routes.lanes().filter_map(|lane| {
-            let why = lane.hindrance()?;
+            let why = lane.why_not_ready()?;
             Some(format!("{}: {why}", lane.labels().platform))
         });
         said.collect::<BTreeSet<_>>().into_iter().collect()

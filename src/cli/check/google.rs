@@ -42,7 +42,7 @@ pub(super) async fn prove(
         ),
     );
     let tokens = fcm::TokenSource::start(account);
-    let granted = match timeout(limit, tokens.settled()).await {
+    let granted = match timeout(limit, tokens.valid_until()).await {
         Ok(Ok(expires)) => Proof::ok(title("access token"), format!("valid until {expires}")),
         Ok(Err((reason, detail))) => refused(title("access token"), &reason, detail.as_deref()),
         Err(_) => {

@@ -142,7 +142,7 @@ impl Dispatcher {
             if must_split(&event.event, delivery.source) {
                 Box::pin(self.split(&event, delivery)).await
             } else {
-                self.settle(&event, delivery).await
+                self.finish(&event, delivery).await
             }
         };
         let verdict = handling.instrument(event.span()).await;
@@ -203,7 +203,7 @@ impl Dispatcher {
     }
 
     /// Makes every device final and its reports safe.
-    async fn settle(&self, event: &Received, delivery: &Delivery) -> Verdict {
+    async fn finish(&self, event: &Received, delivery: &Delivery) -> Verdict {
         let mut tally = Tally::default();
         match event.event.devices() {
             [one] => tally.add(self.device(event, one).await),
@@ -271,7 +271,7 @@ impl Dispatcher {
         };
         if parts.is_empty() {
             // No device at all (a cancel of the whole call) or only bad ones.
-            return self.settle(event, delivery).await;
+            return self.finish(event, delivery).await;
         }
         let mut tally = Tally::default();
         for entry in event.event.devices() {

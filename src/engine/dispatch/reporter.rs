@@ -45,7 +45,7 @@ impl Reporter {
     /// Waits until all reports of a message are safe or may be given up;
     /// `false` if that will not happen any more.
     pub(super) async fn safe(&self, platform: Platform, event: &Received) -> bool {
-        self.outcomes.settle(platform, &event.receipts).await
+        self.outcomes.until_safe(platform, &event.receipts).await
     }
 
     /// Reports a device that cannot be pushed to.

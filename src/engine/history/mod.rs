@@ -21,14 +21,14 @@ use crate::call::outcome::{PushOutcome, PushResult};
 
 /// How much is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct Capacity {
     /// Pushes.
     pub pushes: usize,
     /// Bytes, estimated.
     pub bytes: usize,
 }
 
-impl Default for Limits {
+impl Default for Capacity {
     fn default() -> Self {
         Self {
             pushes: 10_000,
@@ -41,7 +41,7 @@ impl Default for Limits {
 /// in here is ever held across an await.
 #[derive(Debug, Default)]
 pub struct History {
-    limits: Limits,
+    capacity: Capacity,
     kept: Mutex<Kept>,
 }
 
@@ -68,7 +68,7 @@ pub struct Latency {
 
 /// Which pushes somebody wants to see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted<'a> {
+pub enum Filter<'a> {
     /// All.
     All,
     /// Those that were neither accepted nor cancelled.
@@ -77,7 +77,7 @@ pub enum Wanted<'a> {
     Call(&'a str),
 }
 
-impl Wanted<'_> {
+impl Filter<'_> {
     fn has(self, push: &Seen) -> bool {
         match self {
             Self::All => true,
@@ -94,9 +94,9 @@ impl Wanted<'_> {
 impl History {
     /// A history of other bounds than the usual ones.
     #[must_use]
-    pub fn with(limits: Limits) -> Self {
+    pub fn with(capacity: Capacity) -> Self {
         Self {
-            limits,
+            capacity,
             ..Self::default()
         }
     }
@@ -120,7 +120,7 @@ impl History {
         };
         kept.bytes += push.bytes();
         kept.pushes.push_back(push);
-        kept.trim(self.limits);
+        kept.trim(self.capacity);
         Trail {
             history: self,
             number,
@@ -128,12 +128,12 @@ impl History {
         }
     }
 
-    /// The newest pushes that are wanted, the newest first.
+    /// The newest pushes that pass a filter, the newest first.
     #[must_use]
-    pub fn last(&self, most: usize, wanted: Wanted<'_>) -> Vec<Seen> {
+    pub fn last(&self, most: usize, filter: Filter<'_>) -> Vec<Seen> {
         let kept = self.lock();
         let newest = kept.pushes.iter().rev();
-        let hits = newest.filter(|push| wanted.has(push));
+        let hits = newest.filter(|push| filter.has(push));
         hits.take(most).cloned().collect()
     }
 
@@ -152,8 +152,8 @@ impl History {
 
     /// How much it remembers at most.
     #[must_use]
-    pub const fn limits(&self) -> Limits {
-        self.limits
+    pub const fn capacity(&self) -> Capacity {
+        self.capacity
     }
 
     /// How long the last accepted rings took; as many as pushes are kept.
@@ -179,7 +179,7 @@ impl History {
         kept.change(number, |push| push.stage = Stage::Final(ended));
         kept.meter.count(counted(outcome.result));
         if outcome.result == PushResult::Accepted && outcome.event == EventKind::Ring {
-            if kept.latencies.len() >= self.limits.pushes {
+            if kept.latencies.len() >= self.capacity.pushes {
                 kept.latencies.pop_front();
             }
             kept.latencies.push_back(Latency {
@@ -187,7 +187,7 @@ impl History {
                 push_ms: u32::try_from(outcome.push_ms).unwrap_or(u32::MAX),
             });
         }
-        kept.trim(self.limits);
+        kept.trim(self.capacity);
     }
 }
 
@@ -206,8 +206,8 @@ impl Kept {
         self.bytes = self.bytes + push.bytes() - before;
     }
 
-    fn trim(&mut self, limits: Limits) {
-        while self.pushes.len() > limits.pushes || self.bytes > limits.bytes {
+    fn trim(&mut self, capacity: Capacity) {
+        while self.pushes.len() > capacity.pushes || self.bytes > capacity.bytes {
             let Some(oldest) = self.pushes.pop_front() else {
                 return;
             };

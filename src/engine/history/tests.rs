@@ -61,11 +61,11 @@ fn a_push_is_seen_while_it_is_under_way_and_after_its_end() {
     let history = History::default();
     let trail = history.open(subject("call"));
     trail.attempt(attempt("ServiceUnavailable"));
-    let seen = &history.last(10, Wanted::Call("call"))[0];
+    let seen = &history.last(10, Filter::Call("call"))[0];
     assert_eq!(seen.stage, Stage::UnderWay);
     assert_eq!(seen.attempts, [attempt("ServiceUnavailable")]);
     trail.end(&outcome(PushResult::Accepted));
-    let seen = &history.last(10, Wanted::Call("call"))[0];
+    let seen = &history.last(10, Filter::Call("call"))[0];
     assert!(matches!(&seen.stage, Stage::Final(end) if end.push_ms == 90));
     assert_eq!(history.latencies().len(), 1);
     assert_eq!(history.rates(5).1.accepted, 1);
@@ -75,8 +75,8 @@ fn a_push_is_seen_while_it_is_under_way_and_after_its_end() {
 fn a_push_that_was_dropped_was_left_to_the_broker() {
     let history = History::default();
     drop(history.open(subject("call")));
-    assert_eq!(history.last(1, Wanted::All)[0].stage, Stage::Left);
-    assert_eq!(history.last(1, Wanted::Failed).len(), 1);
+    assert_eq!(history.last(1, Filter::All)[0].stage, Stage::Left);
+    assert_eq!(history.last(1, Filter::Failed).len(), 1);
 }
 
 #[test]
@@ -94,17 +94,17 @@ fn the_newest_come_first_and_only_the_wanted_ones() {
         let seen = history.last(3, wanted);
         seen.iter().map(|s| s.subject.call_id.to_string()).collect()
     };
-    assert_eq!(calls(Wanted::All), ["b", "c", "b"]);
-    assert_eq!(calls(Wanted::Failed), ["b"]);
-    assert_eq!(calls(Wanted::Call("a")), ["a"]);
-    assert!(calls(Wanted::Call("A")).is_empty());
+    assert_eq!(calls(Filter::All), ["b", "c", "b"]);
+    assert_eq!(calls(Filter::Failed), ["b"]);
+    assert_eq!(calls(Filter::Call("a")), ["a"]);
+    assert!(calls(Filter::Call("A")).is_empty());
 }
 
 #[test]
 fn it_never_holds_more_pushes_than_its_bound() {
-    let history = History::with(Limits {
+    let history = History::with(Capacity {
         pushes: 100,
-        ..Limits::default()
+        ..Capacity::default()
     });
     for _ in 0..1_000 {
         let trail = history.open(subject("call"));
@@ -113,18 +113,18 @@ fn it_never_holds_more_pushes_than_its_bound() {
     }
     assert_eq!(history.size(), (100, 1_000));
     assert_eq!(history.latencies().len(), 100);
-    assert_eq!(history.last(1_000, Wanted::All).len(), 100);
+    assert_eq!(history.last(1_000, Filter::All).len(), 100);
 }
 
 /// The bound holds although pushes grow after they came in, and everything is
 /// given back: an estimate that drifts would empty the history in a week.
 #[test]
 fn bytes_stay_below_their_bound_and_do_not_drift() {
-    let limits = Limits {
+    let capacity = Capacity {
         pushes: 1_000,
         bytes: 100_000,
     };
-    let history = History::with(limits);
+    let history = History::with(capacity);
     let mut open = VecDeque::new();
     for n in 0..5_000 {
         let trail = history.open(subject(&format!("call-{n}")));
@@ -136,7 +136,7 @@ fn bytes_stay_below_their_bound_and_do_not_drift() {
             // Most of these have been pushed out by now.
             trail.attempt(attempt("late"));
             trail.end(&outcome(PushResult::Expired));
-            assert!(history.bytes() <= limits.bytes);
+            assert!(history.bytes() <= capacity.bytes);
         }
     }
     open.clear();
@@ -155,7 +155,7 @@ fn of_many_attempts_the_first_and_the_last_are_kept() {
     for n in 0..100 {
         trail.attempt(attempt(&n.to_string()));
     }
-    let seen = &history.last(1, Wanted::All)[0];
+    let seen = &history.last(1, Filter::All)[0];
     let reasons: Vec<&str> = seen
         .attempts
         .iter()
@@ -179,7 +179,7 @@ fn what_others_say_is_cut() {
     end.detail = Some(long.to_string());
     trail.end(&end);
     assert!(history.bytes() < 5_000, "{}", history.bytes());
-    let seen = &history.last(1, Wanted::All)[0];
+    let seen = &history.last(1, Filter::All)[0];
     let device = seen.subject.device_id.as_deref().unwrap();
     assert_eq!(device.chars().count(), LONGEST_WORD);
     assert!(device.ends_with('…'));

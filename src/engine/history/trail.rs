@@ -30,7 +30,7 @@ impl Trail<'_> {
             }
             push.attempts.push(attempt);
         });
-        kept.trim(self.history.limits);
+        kept.trim(self.history.capacity);
     }
 
     /// It is final.

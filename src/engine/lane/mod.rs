@@ -63,7 +63,7 @@ pub struct LaneStatus {
     /// For how long it has been paused, and the answer that paused it.
     pub paused: Option<(Duration, Option<String>)>,
     /// Why it could not send a push now.
-    pub hindrance: Option<String>,
+    pub why_not_ready: Option<String>,
     /// Requests under way.
     pub in_flight: i64,
     /// Pushes that wait for a permit or for their next attempt.
@@ -140,11 +140,11 @@ impl Lane {
 
     /// Why this lane could not send a push now, if it could not.
     #[must_use]
-    pub fn hindrance(&self) -> Option<String> {
+    pub fn why_not_ready(&self) -> Option<String> {
         if self.pause.paused_for().is_some() {
             return Some("paused after repeated credential faults".to_owned());
         }
-        self.client.hindrance()
+        self.client.why_not_ready()
     }
 
     /// How it is, for the status page.
@@ -156,7 +156,7 @@ impl Lane {
                 .pause
                 .paused_for()
                 .map(|span| (span, self.paused_by().clone())),
-            hindrance: self.client.hindrance(),
+            why_not_ready: self.client.why_not_ready(),
             in_flight,
             waiting: (self.busy.pushes.get() - in_flight).max(0),
         }

@@ -85,7 +85,7 @@ impl crate::call::push::PushClient for NoToken {
                 .unstarted()
         })
     }
-    fn hindrance(&self) -> Option<String> {
+    fn why_not_ready(&self) -> Option<String> {
         Some("no access token".into())
     }
 }

@@ -6,7 +6,7 @@ use crate::call::event::Platform::Ios;
 use crate::call::outcome::TraceContext;
 use crate::call::push::Class;
 use crate::engine::delivery::Source;
-use crate::engine::history::{Stage, Wanted};
+use crate::engine::history::{Filter, Stage};
 use crate::engine::testing::*;
 
 /// The trace of an event's header reaches the history and each line of the log.
@@ -35,7 +35,7 @@ async fn the_trace_id_is_in_the_history_and_in_the_log() {
         tracestate: None,
     });
     bench.dispatcher.handle(&delivery).await;
-    let seen = bench.dispatcher.history().last(2, Wanted::Call("call-1"));
+    let seen = bench.dispatcher.history().last(2, Filter::Call("call-1"));
     assert_eq!(seen.len(), 1);
     assert_eq!(seen[0].subject.trace_id.as_deref(), Some(trace));
     assert_eq!(
@@ -60,7 +60,7 @@ async fn the_history_holds_a_push_once_with_the_attempts_of_both_environments() 
     let event = ring(30_000, &[device]);
     bench.handle(Ios, &event).await;
     bench.handle(Ios, &event).await;
-    let seen = bench.dispatcher.history().last(9, Wanted::All);
+    let seen = bench.dispatcher.history().last(9, Filter::All);
     assert_eq!(seen.len(), 1);
     let attempts: Vec<(&str, &str)> = seen[0]
         .attempts

@@ -216,7 +216,7 @@ impl PushClient for Client {
         async move { self.attempt(&attempt).await }.boxed()
     }
 
-    fn hindrance(&self) -> Option<String> {
+    fn why_not_ready(&self) -> Option<String> {
         let trouble = self.status().trouble()?;
         Some(format!("no connection to APNs: {trouble}"))
     }

@@ -20,8 +20,8 @@ use crate::call::secret::Secret;
 use crate::call::time::Timestamp;
 use crate::metrics::ConnectionLabels;
 use crate::providers::http2::testing::{
-    Command, INTERNAL_ERROR, NO_ERROR, REFUSED_STREAM, Seen, Server, answer, goaway, head, reset,
-    server_tls, stream_limit,
+    Command, INTERNAL_ERROR, NO_ERROR, REFUSED_STREAM, Server, accept, answer, eventually, goaway,
+    head, reset, server_tls, stream_limit, tuning,
 };
 
 const TOKEN: &str = "00fc13adff785122b4ad28809a3420982341241421348097878e577c991de8f0";
@@ -31,17 +31,6 @@ fn key() -> Credentials {
     let pkcs8 = rcgen::KeyPair::generate().unwrap().serialize_der();
     let signer = Signers::default().get("ABCDE12345", "FGHIJ67890", &pkcs8);
     Credentials::Key(signer.unwrap())
-}
-
-/// Quick to connect again; never doubts a connection by itself.
-fn tuning() -> Tuning {
-    let mut tuning = Tuning {
-        backoff: Duration::from_millis(20),
-        ..Tuning::default()
-    };
-    tuning.liveness.interval = Duration::from_secs(60);
-    tuning.liveness.timeout = Duration::from_secs(60);
-    tuning
 }
 
 struct Setup {
@@ -109,23 +98,6 @@ async fn push_within(client: &Client, time_left: Duration) -> Answer {
 
 async fn push(client: &Client) -> Answer {
     push_within(client, LONG).await
-}
-
-/// Waits for what has to happen; fails if it does not within ten seconds.
-async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    for _ in 0..1000 {
-        if holds() {
-            return;
-        }
-        sleep(Duration::from_millis(10)).await;
-    }
-    panic!("never happened: {what}");
-}
-
-// A script's answer is an option.
-#[allow(clippy::unnecessary_wraps)]
-fn accept(seen: Seen) -> Option<Vec<u8>> {
-    Some(answer(seen.stream, 200, ""))
 }
 
 #[tokio::test]

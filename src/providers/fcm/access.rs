@@ -105,7 +105,7 @@ impl TokenSource {
     ///
     /// # Errors
     /// OAuth refuses this account: its word and what it says about it.
-    pub async fn settled(&self) -> Result<Timestamp, (String, Option<String>)> {
+    pub async fn valid_until(&self) -> Result<Timestamp, (String, Option<String>)> {
         match self.wait().await {
             Ok(token) => Ok(token.expires_at),
             Err(Denied::Refused(refusal)) => Err((refusal.reason, refusal.detail)),

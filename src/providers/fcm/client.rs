@@ -205,7 +205,7 @@ impl PushClient for Client {
         async move { self.attempt(&attempt, false).await }.boxed()
     }
 
-    fn hindrance(&self) -> Option<String> {
+    fn why_not_ready(&self) -> Option<String> {
         if !self.tokens.is_ready() {
             let trouble = self.tokens.trouble();
             return Some(trouble.unwrap_or_else(|| "no access token yet".to_owned()));

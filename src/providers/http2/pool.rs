@@ -261,11 +261,11 @@ impl Pool {
     /// once, and says how they are. Failed ones go on being tried.
     pub async fn warm(&self, limit: Duration) -> Status {
         let mut status = self.shared.status.subscribe();
-        let settled = status.wait_for(|status| {
+        let all_tried = status.wait_for(|status| {
             let failed = usize::try_from(status.failures).unwrap_or(usize::MAX);
             status.ready.saturating_add(failed) >= status.wanted
         });
-        let _ = timeout(limit, settled).await;
+        let _ = timeout(limit, all_tried).await;
         self.status()
     }
 

@@ -4,9 +4,9 @@ use futures_util::future::join_all;
 use tokio::time::sleep;
 
 use super::*;
-use crate::providers::http2::Tuning;
 use crate::providers::http2::testing::{
-    Command, INTERNAL_ERROR, REFUSED_STREAM, Seen, Server, answer, reset, stream_limit,
+    Command, INTERNAL_ERROR, REFUSED_STREAM, Server, accept, answer, eventually, reset,
+    stream_limit, tuning,
 };
 use crate::providers::tls;
 
@@ -14,12 +14,6 @@ const AMPLE: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(100);
 
 fn options() -> Options {
-    let mut tuning = Tuning {
-        backoff: Duration::from_millis(20),
-        ..Tuning::default()
-    };
-    tuning.liveness.interval = Duration::from_secs(60);
-    tuning.liveness.timeout = Duration::from_secs(60);
     Options {
         provider: "the test",
         platform: "ios",
@@ -28,7 +22,7 @@ fn options() -> Options {
         streams_at_most: usize::MAX,
         head_is_enough: None,
         body_limit: 16,
-        tuning,
+        tuning: tuning(),
     }
 }
 
@@ -58,23 +52,6 @@ async fn send_within(pool: &Pool, limit: Duration) -> Result<Bytes, Class> {
 
 async fn send(pool: &Pool) -> Result<Bytes, Class> {
     send_within(pool, AMPLE).await
-}
-
-/// Waits for what has to happen; fails if it does not within ten seconds.
-async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    for _ in 0..1000 {
-        if holds() {
-            return;
-        }
-        sleep(Duration::from_millis(10)).await;
-    }
-    panic!("never happened: {what}");
-}
-
-// A script's answer is an option.
-#[allow(clippy::unnecessary_wraps)]
-fn accept(seen: Seen) -> Option<Vec<u8>> {
-    Some(answer(seen.stream, 200, ""))
 }
 
 /// It is always idle, which must not make it the one that is picked.

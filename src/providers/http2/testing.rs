@@ -5,15 +5,18 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls_pki_types::PrivateKeyDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{broadcast, mpsc};
+use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::Tuning;
 use crate::providers::tls;
 
 pub(crate) const NO_ERROR: u32 = 0;
@@ -85,6 +88,12 @@ pub(crate) enum Command {
 
 /// Answers a request with frames; no bytes at all closes the connection.
 type Script = Arc<dyn Fn(Seen) -> Option<Vec<u8>> + Send + Sync>;
+
+// A script's answer is an option.
+#[allow(clippy::unnecessary_wraps)]
+pub(crate) fn accept(seen: Seen) -> Option<Vec<u8>> {
+    Some(answer(seen.stream, 200, ""))
+}
 
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
@@ -163,6 +172,28 @@ impl Server {
     pub(crate) fn tell(&self, connection: usize, command: Command) {
         self.commands.send((connection, command)).unwrap();
     }
+}
+
+/// Quick to connect again; never doubts a connection by itself.
+pub(crate) fn tuning() -> Tuning {
+    let mut tuning = Tuning {
+        backoff: Duration::from_millis(20),
+        ..Tuning::default()
+    };
+    tuning.liveness.interval = Duration::from_secs(60);
+    tuning.liveness.timeout = Duration::from_secs(60);
+    tuning
+}
+
+/// Waits for what has to happen; fails if it does not within ten seconds.
+pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..1000 {
+        if holds() {
+            return;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never happened: {what}");
 }
 
 struct Peer {

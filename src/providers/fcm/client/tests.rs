@@ -212,9 +212,9 @@ async fn who_asks_learns_that_fcm_cannot_be_reached_and_that_it_can_again() {
     client.warm(AMPLE).await;
     open.abort();
     until(|| std::net::TcpStream::connect(addr).is_err()).await;
-    until(|| client.hindrance().is_some()).await;
+    until(|| client.why_not_ready().is_some()).await;
     let (_, _open) = door(&addr.to_string(), fcm.addr).await;
-    until(|| client.hindrance().is_none()).await;
+    until(|| client.why_not_ready().is_none()).await;
     assert!(fcm.posts().is_empty());
 }
 
@@ -231,7 +231,7 @@ async fn that_fcm_is_gone_is_seen_on_all_idle_connections_at_once() {
     assert_eq!(client.warm(AMPLE).await.ready, 16);
     open.abort();
     until(|| std::net::TcpStream::connect(addr).is_err()).await;
-    until(|| client.hindrance().is_some()).await;
+    until(|| client.why_not_ready().is_some()).await;
 }
 
 #[tokio::test]
