@@ -143,7 +143,7 @@ impl PushClient for Provider {
         })
     }
 
-    fn hindrance(&self) -> Option<String> {
+    fn why_not_ready(&self) -> Option<String> {
         None
     }
 }

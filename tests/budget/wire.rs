@@ -171,7 +171,7 @@ async fn fcm(gateway: &Gateway) -> fcm::Client {
     let json = simulator.service_account_json().as_bytes();
     let account = fcm::ServiceAccount::parse(Path::new("account.json"), json, None).unwrap();
     let tokens = fcm::TokenSources::default().of(&account);
-    tokens.settled().await.unwrap();
+    tokens.valid_until().await.unwrap();
     let settings = fcm::Settings {
         url: gateway.url.clone(),
         connections: 1,
