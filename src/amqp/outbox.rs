@@ -242,13 +242,13 @@ impl Outbox {
                 lost += 1;
             }
         }
-        self.retries.keep(tokens);
+        let dropped = self.retries.keep(tokens, &mut self.waiting);
         if lost > 0 {
             self.given_up_at = now + GIVE_UP_EVERY;
         }
         self.waiting.retain(|item| !item.is_unwanted());
         self.retries.drop_unwanted();
-        self.lost.add(lost, &self.metrics);
+        self.lost.add(lost + dropped, &self.metrics);
     }
 
     /// Puts what was published and not confirmed back in its place, when a

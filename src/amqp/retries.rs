@@ -1,7 +1,7 @@
 //! Reports that were refused or returned and wait for their next attempt, and
 //! the bound on those that no message waits for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -88,9 +88,21 @@ impl Retries {
         self.drop_oldest()
     }
 
-    /// So many bytes more of token events are kept that no message waits for.
-    pub(crate) const fn keep(&mut self, bytes: usize) {
+    /// So many bytes more of token events are kept that no message waits for,
+    /// in here or among those not published yet. How many were dropped for them.
+    pub(crate) fn keep(&mut self, bytes: usize, unpublished: &mut VecDeque<Item>) -> u64 {
         self.kept += bytes;
+        let mut dropped = self.drop_oldest();
+        while self.kept > self.kept_max {
+            let mut items = unpublished.iter();
+            let oldest = items.position(|item| item.token && item.receipt.is_none());
+            let Some(item) = oldest.and_then(|at| unpublished.remove(at)) else {
+                break;
+            };
+            self.kept -= item.size();
+            dropped += 1;
+        }
+        dropped
     }
 
     /// The broker has it.
@@ -225,5 +237,19 @@ mod tests {
         let left: Vec<_> = retries.waiting.keys().copied().collect();
         assert_eq!(left, [0, 3, 4, 5], "a message still waits for the first");
         assert_eq!(retries.tokens(), 3);
+    }
+
+    /// As when the broker blocks publishing for hours.
+    #[tokio::test(start_paused = true)]
+    async fn those_not_published_yet_are_dropped_as_well() {
+        let mut retries = Retries::new();
+        let receipts = Receipts::default();
+        let mut items: VecDeque<_> = (0..5).map(|n| token_event(n, &receipts)).collect();
+        retries.kept_max = 2 * items[0].size();
+        let detached = items.iter_mut().take(4).map(Item::detach).sum();
+        assert_eq!(retries.keep(detached, &mut items), 2);
+        let left: Vec<_> = items.iter().map(|item| item.number).collect();
+        assert_eq!(left, [2, 3, 4], "a message still waits for the last");
+        assert_eq!(retries.kept, retries.kept_max);
     }
 }
