@@ -14,8 +14,10 @@ use crate::engine::settings::TokenSettings;
 use crate::metrics::{LaneLabels, Metrics};
 
 /// The most distinct tokens that one brake looks at. A worker that rings more
-/// than that in a window judges by the newest.
-const MAX_SAMPLES: usize = 100_000;
+/// than that in a window judges by the newest, good and bad alike.
+const MAX_SAMPLES: usize = 200_000;
+/// The most bad tokens of the last day that it knows.
+const MAX_COUNTED: usize = 100_000;
 
 /// A token counts as bad once in this time, however often it is tried.
 const BAD_ONCE_IN: Duration = Duration::from_secs(24 * 3600);
@@ -23,7 +25,7 @@ const BAD_ONCE_IN: Duration = Duration::from_secs(24 * 3600);
 /// The brake of one app, platform and environment.
 ///
 /// Knows tokens by a keyed hash only. All memory is bounded: the window's
-/// samples by a constant each, the bad of the last day likewise.
+/// samples by a constant, the bad of the last day by another.
 #[derive(Debug)]
 pub struct Brake {
     labels: LaneLabels,
@@ -37,36 +39,58 @@ pub struct Brake {
 
 #[derive(Debug, Default)]
 struct State {
-    bad: Window,
-    accepted: Window,
+    samples: Samples,
     last_accepted: Option<Instant>,
     on: bool,
 }
 
-/// Distinct tokens by when they were last seen.
-#[derive(Debug, Default)]
-struct Window {
-    last: HashMap<u64, Instant>,
-    order: VecDeque<(Instant, u64)>,
+/// What an answer said of its token.
+#[derive(Clone, Copy, Debug)]
+enum Said {
+    Accepted,
+    Bad,
 }
 
-impl Window {
-    fn add(&mut self, token: u64, now: Instant) {
-        if self.last.insert(token, now) != Some(now) {
-            self.order.push_back((now, token));
+/// Distinct tokens, by when they were last accepted and when they were bad.
+///
+/// One order for both: where there are too many, as much time is forgotten of
+/// the one as of the other, or their share would be of different times.
+#[derive(Debug, Default)]
+struct Samples {
+    accepted: HashMap<u64, Instant>,
+    bad: HashMap<u64, Instant>,
+    order: VecDeque<(Instant, u64, Said)>,
+}
+
+impl Samples {
+    fn len(&self) -> usize {
+        self.accepted.len() + self.bad.len()
+    }
+
+    const fn of(&mut self, said: Said) -> &mut HashMap<u64, Instant> {
+        match said {
+            Said::Accepted => &mut self.accepted,
+            Said::Bad => &mut self.bad,
+        }
+    }
+
+    fn add(&mut self, token: u64, said: Said, now: Instant) {
+        if self.of(said).insert(token, now) != Some(now) {
+            self.order.push_back((now, token, said));
         }
     }
 
     fn forget(&mut self, before: Option<Instant>) {
-        while let Some(&(seen, token)) = self.order.front() {
+        while let Some(&(seen, token, said)) = self.order.front() {
             let old = before.is_some_and(|before| seen < before);
-            if !old && self.last.len() <= MAX_SAMPLES && self.order.len() <= 2 * MAX_SAMPLES {
+            if !old && self.len() <= MAX_SAMPLES && self.order.len() <= 2 * MAX_SAMPLES {
                 break;
             }
             self.order.pop_front();
             // Seen again since: a later entry stands for it.
-            if self.last.get(&token) == Some(&seen) {
-                self.last.remove(&token);
+            let last = self.of(said);
+            if last.get(&token) == Some(&seen) {
+                last.remove(&token);
             }
         }
     }
@@ -83,7 +107,7 @@ impl Brake {
             gauge,
             settings,
             hasher: RandomState::new(),
-            counted: Recent::new(MAX_SAMPLES, BAD_ONCE_IN),
+            counted: Recent::new(MAX_COUNTED, BAD_ONCE_IN),
             state: Mutex::default(),
         }
     }
@@ -93,7 +117,7 @@ impl Brake {
         let token = self.hasher.hash_one(token);
         let now = Instant::now();
         let mut state = self.lock();
-        state.accepted.add(token, now);
+        state.samples.add(token, Said::Accepted, now);
         state.last_accepted = Some(now);
         self.judge(state, now);
     }
@@ -105,7 +129,7 @@ impl Brake {
         let now = Instant::now();
         let mut state = self.lock();
         if first {
-            state.bad.add(token, now);
+            state.samples.add(token, Said::Bad, now);
         }
         self.judge(state, now);
     }
@@ -137,11 +161,9 @@ impl Brake {
 
     fn judge(&self, mut state: MutexGuard<'_, State>, now: Instant) {
         let before = now.checked_sub(self.settings.brake_window);
-        state.bad.forget(before);
-        state.accepted.forget(before);
-        let bad = state.bad.last.len();
-        let samples = bad + state.accepted.last.len();
-        #[allow(clippy::cast_precision_loss)] // at most 200 000
+        state.samples.forget(before);
+        let (bad, samples) = (state.samples.bad.len(), state.samples.len());
+        #[allow(clippy::cast_precision_loss)] // at most MAX_SAMPLES
         let share = if samples == 0 {
             0.0
         } else {
@@ -263,16 +285,41 @@ mod tests {
         assert!(!brake.trusts_unknown_tokens());
     }
 
+    /// One token in twenty is bad, and in the window there are more than are
+    /// kept.
+    #[tokio::test(start_paused = true)]
+    async fn a_share_is_of_one_and_the_same_time_however_many_there_are() {
+        let brake = brake();
+        let mut n = 0;
+        for _ in 0..110 {
+            for _ in 0..4_750 {
+                n += 1;
+                brake.accepted(&token(n));
+            }
+            for _ in 0..250 {
+                n += 1;
+                brake.bad(&token(n));
+            }
+            tokio::time::advance(Duration::from_secs(1)).await;
+            assert!(!brake.is_on(), "a twentieth is no jump");
+        }
+        for _ in 0..60_000 {
+            n += 1;
+            brake.bad(&token(n));
+        }
+        assert!(brake.is_on());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn memory_is_bounded() {
-        let mut window = Window::default();
+        let mut samples = Samples::default();
         let now = Instant::now();
         for n in 0..(MAX_SAMPLES as u64 + 10) {
-            window.add(n, now);
-            window.forget(None);
+            samples.add(n, [Said::Accepted, Said::Bad][n as usize % 2], now);
+            samples.forget(None);
         }
-        assert_eq!(window.last.len(), MAX_SAMPLES);
-        assert!(!window.last.contains_key(&0), "the oldest go first");
-        assert!(window.order.len() <= 2 * MAX_SAMPLES);
+        assert_eq!(samples.len(), MAX_SAMPLES);
+        assert!(!samples.accepted.contains_key(&0), "the oldest go first");
+        assert!(samples.order.len() <= 2 * MAX_SAMPLES);
     }
 }
