@@ -1,6 +1,6 @@
 //! What the broker's side of a worker is made of, from start to end.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use crate::engine::dispatch::Dispatcher;
 use crate::metrics::Metrics;
 
+use super::complaint::Complaint;
 use super::connect::Connector;
 use super::topology::Topology;
 
@@ -49,9 +50,17 @@ pub(crate) struct Context {
     pub(crate) state: watch::Sender<BrokerState>,
     /// How far the stream of cancels was read, and when.
     pub(crate) cancels_read: Mutex<Option<(u64, Instant)>>,
+    /// The line about parts that their queue does not take.
+    pub(crate) parts_refused: Mutex<Complaint>,
 }
 
 impl Context {
+    /// Whether it is time to say that a queue takes no parts of events.
+    pub(crate) fn complain_of_parts(&self) -> bool {
+        let complaint = self.parts_refused.lock();
+        complaint.unwrap_or_else(PoisonError::into_inner).is_due()
+    }
+
     /// Says that there is no session, and why.
     pub(crate) fn set_away(&self, error: String) {
         self.metrics.broker_connected.set(0);

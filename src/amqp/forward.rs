@@ -48,7 +48,7 @@ pub(crate) fn part_message(
     original: &Original,
     names: &Names,
     user: Option<&str>,
-    part: Part,
+    part: &Part,
 ) -> Message {
     let mut headers = passed_on(&original.properties, user);
     headers.insert("x-part".into(), text(&part.number.to_string()));
@@ -61,7 +61,7 @@ pub(crate) fn part_message(
         key: short(names.queue_of(part.platform)),
         mandatory: true,
         properties,
-        body: part.body.into(),
+        body: part.body.clone(),
     }
 }
 
@@ -198,10 +198,10 @@ mod tests {
         let part = Part {
             platform: Platform::Android,
             number: PartNumber { part: 2, parts: 3 },
-            body: b"[]".to_vec(),
+            body: Bytes::from_static(b"[]"),
         };
         let names = Names::new("p");
-        let message = part_message(&original(), &names, Some("worker"), part.clone());
+        let message = part_message(&original(), &names, Some("worker"), &part);
         assert_eq!(
             (message.exchange.as_str(), message.key.as_str()),
             ("", "p.android")
@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(header(&message, "CC"), None);
         assert_eq!(message.properties.expiration(), &Some("60000".into()));
         assert!(message.mandatory, "a part that no queue takes is lost");
-        let own = part_message(&original(), &names, Some("producer"), part);
+        let own = part_message(&original(), &names, Some("producer"), &part);
         assert_eq!(own.properties.user_id(), &Some("producer".into()));
         assert_eq!(header(&own, "x-user-id"), None);
     }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use lapin::message::Delivery as Delivered;
 use tracing::{Instrument as _, Span, error, warn};
 
-use crate::call::event::PartNumber;
+use crate::call::event::{EventError, Part, PartNumber};
 use crate::call::outcome::TraceContext;
 use crate::engine::delivery::{Delivery, Source, Verdict};
 use crate::spans::{self, Carried};
@@ -59,7 +59,7 @@ impl Handling {
             let (original, delivery) = &*message;
             let handling = async {
                 let verdict = self.context.dispatcher.handle(delivery).await;
-                self.carry_out(verdict, original).await
+                self.carry_out(verdict, original, &delivery.trace).await
             };
             let handling = handling.instrument(span);
             // A message that makes the engine panic must not take the others with
@@ -76,34 +76,76 @@ impl Handling {
         }
     }
 
-    async fn carry_out(&self, verdict: Verdict, original: &Original) -> Option<Answer> {
+    async fn carry_out(
+        &self,
+        verdict: Verdict,
+        original: &Original,
+        trace: &Arc<TraceContext>,
+    ) -> Option<Answer> {
+        match verdict {
+            Verdict::Settled => Some(Answer::Ack),
+            Verdict::Abandoned => Some(Answer::Requeue),
+            // Boxed, for rings, which are many, never come here.
+            Verdict::Dead(error) => self.bury(original, &error).boxed().await,
+            Verdict::Split(parts) => {
+                let parts = parts.iter().map(|part| self.pass_on(original, part, trace));
+                let answers = join_all(parts).boxed().await;
+                // Without a session the broker delivers it again anyway.
+                let all: Option<Vec<Answer>> = answers.into_iter().collect();
+                let requeue = all?.contains(&Answer::Requeue);
+                Some(if requeue {
+                    Answer::Requeue
+                } else {
+                    Answer::Ack
+                })
+            }
+        }
+    }
+
+    /// Publishes a dead letter.
+    async fn bury(&self, original: &Original, error: &EventError) -> Option<Answer> {
         let names = self.context.topology.names();
         let user = self.context.connector.user();
-        let carried_out = match verdict {
-            Verdict::Settled => Ok(()),
-            Verdict::Abandoned => return Some(Answer::Requeue),
-            // Boxed, for rings, which are many, never come here.
-            Verdict::Dead(error) => {
-                let letter = dead_letter(original, names, user, &error.to_string(), &self.queue);
-                warn!(queue = self.queue, %error, "a message goes to the dead queue");
-                self.publisher.publish(letter).boxed().await
-            }
-            Verdict::Split(parts) => {
-                let publishes = parts
-                    .into_iter()
-                    .map(|part| part_message(original, names, user, part))
-                    .map(|message| self.publisher.publish(message));
-                try_join_all(publishes).boxed().await.map(|_| ())
-            }
-        };
-        match carried_out {
+        let letter = dead_letter(original, names, user, &error.to_string(), &self.queue);
+        warn!(queue = self.queue, %error, "a message goes to the dead queue");
+        match self.publisher.publish(letter).await {
             Ok(()) => Some(Answer::Ack),
             Err(PublishError::Gone) => None,
             Err(error @ (PublishError::Refused | PublishError::Returned)) => {
-                warn!(queue = self.queue, %error, "a message could not be passed on; it goes back");
+                warn!(queue = self.queue, %error, "a dead letter could not be published; it goes back");
                 // Every return to the queue counts towards the delivery limit.
                 pause().await;
                 Some(Answer::Requeue)
+            }
+        }
+    }
+
+    /// Publishes a part to its platform's queue. If that does not take it, its
+    /// phones ring from here: if the whole message went back, the phones of the
+    /// other parts would ring again, and these would ring late.
+    async fn pass_on(
+        &self,
+        original: &Original,
+        part: &Part,
+        trace: &Arc<TraceContext>,
+    ) -> Option<Answer> {
+        let names = self.context.topology.names();
+        let user = self.context.connector.user();
+        let message = part_message(original, names, user, part);
+        match self.publisher.publish(message).await {
+            Ok(()) => Some(Answer::Ack),
+            Err(PublishError::Gone) => None,
+            Err(error @ (PublishError::Refused | PublishError::Returned)) => {
+                if self.context.complain_of_parts() {
+                    let queue = names.queue_of(part.platform);
+                    warn!(queue, %error, "a part of an event is not taken by its queue; this worker rings it itself");
+                }
+                let delivery = Delivery::of_part(part, Arc::clone(trace));
+                let verdict = self.context.dispatcher.handle(&delivery).await;
+                Some(match verdict {
+                    Verdict::Settled => Answer::Ack,
+                    Verdict::Dead(_) | Verdict::Split(_) | Verdict::Abandoned => Answer::Requeue,
+                })
             }
         }
     }

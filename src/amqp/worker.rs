@@ -90,6 +90,7 @@ impl PreparedWorker {
             end: CancellationToken::new(),
             state: watch::Sender::default(),
             cancels_read: Mutex::default(),
+            parts_refused: Mutex::new(Complaint::every(COMPLAIN_EVERY)),
         });
         let task = tokio::spawn(sessions(Arc::clone(&context), self.outbox));
         Worker {

@@ -29,6 +29,19 @@ pub struct Delivery {
     pub trace: Arc<TraceContext>,
 }
 
+impl Delivery {
+    /// A part of a split event, as if it had come from its platform's queue.
+    #[must_use]
+    pub fn of_part(part: &Part, trace: Arc<TraceContext>) -> Self {
+        Self {
+            body: part.body.clone(),
+            source: Source::Platform(part.platform),
+            part: part.number,
+            trace,
+        }
+    }
+}
+
 /// What is to be done with a message. Whoever took it carries it out; the
 /// engine never touches a channel.
 #[derive(Debug)]

@@ -281,14 +281,21 @@ pub(crate) fn header(delivery: &Delivery, name: &str) -> Option<String> {
     Some(format!("{value:?}"))
 }
 
-/// A good ring for one device.
+/// A good ring for one device, or for one on each platform (`both`).
 pub(crate) fn ring(platform: &str) -> Vec<u8> {
     let token = "ab".repeat(32);
     let now = chrono::Utc::now().to_rfc3339();
+    let platforms = if platform == "both" {
+        &["ios", "android"][..]
+    } else {
+        &[platform]
+    };
+    let device = |platform| serde_json::json!({"id": platform, "platform": platform, "app": "a", "token": token});
+    let devices: Vec<_> = platforms.iter().map(device).collect();
     serde_json::json!({
         "v": 1, "event": "ring", "event_id": Uuid::new_v4(), "call_id": "c1", "sent_at": now,
         "caller": {"id": "u1"},
-        "devices": [{"id": "d1", "platform": platform, "app": "a", "token": token}],
+        "devices": devices,
     })
     .to_string()
     .into_bytes()

@@ -10,7 +10,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use ringpush::amqp::{AmqpError, CancelSource, Settings, count};
 use tokio::time::{sleep, timeout};
 
-use crate::rig::{Eye, PATIENCE, Rig, fatal, header, push_report, settings, token_report};
+use crate::rig::{Eye, PATIENCE, Rig, fatal, header, push_report, ring, settings, token_report};
 use crate::support::broker::Broker;
 
 fn arguments(entries: &[(&str, Value)]) -> FieldTable {
@@ -265,6 +265,55 @@ async fn with_declare_off_a_queue_that_is_deleted_ends_no_session() {
     user.worker.close().await;
     declarer.becomes(true).await;
     declarer.end().await;
+}
+
+/// A queue that an operator has limited takes nothing; what an event says to
+/// the other platform must not be said again for it, nor may its phones wait.
+#[tokio::test]
+async fn a_part_that_its_queue_refuses_is_rung_by_whoever_has_split_it() {
+    let declarer = Rig::connected(&Broker::shared().url).await;
+    let settings = declarer.settings.clone();
+    declarer.worker.close().await;
+    let eye = Eye::open(&Broker::shared().url).await;
+    let android = format!("{}.android", settings.prefix);
+    delete(&eye, std::slice::from_ref(&android), &[]).await;
+    let mut full = FieldTable::default();
+    full.insert("x-max-length".into(), AMQPValue::LongInt(0));
+    full.insert(
+        "x-overflow".into(),
+        AMQPValue::LongString("reject-publish".into()),
+    );
+    let durable = QueueDeclareOptions {
+        durable: true,
+        ..QueueDeclareOptions::default()
+    };
+    let declared = eye
+        .channel
+        .queue_declare(android.as_str().into(), durable, full);
+    declared.await.expect("declared");
+    let user = Rig::start(Settings {
+        declare: false,
+        ..settings
+    });
+    user.becomes(true).await;
+    eye.collect(&user.name("seen"), &user.name("outcomes"))
+        .await;
+    eye.send(&user.name("calls"), "ring", &ring("both")).await;
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        seen.push(eye.take(&user.name("seen")).await.routing_key.to_string());
+    }
+    seen.sort();
+    assert_eq!(seen, ["push.android.rejected", "push.ios.rejected"]);
+    eye.holds(&user.name("calls"), 0).await;
+    user.worker.stop_taking();
+    timeout(PATIENCE, user.worker.drained())
+        .await
+        .expect("drains");
+    for suffix in ["calls", "dead", "seen"] {
+        assert_eq!(eye.count(&user.name(suffix)).await, Some(0), "{suffix}");
+    }
+    user.end().await;
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::error::EventError;
@@ -61,7 +62,7 @@ pub struct Part {
     /// Which part this is.
     pub number: PartNumber,
     /// The message body.
-    pub body: Vec<u8>,
+    pub body: Bytes,
 }
 
 impl fmt::Debug for Part {
@@ -110,7 +111,7 @@ pub fn split(body: &[u8], event: &Event) -> Result<Vec<Part>, EventError> {
         split.push(Part {
             platform,
             number: PartNumber { part, parts },
-            body,
+            body: body.into(),
         });
     }
     Ok(split)

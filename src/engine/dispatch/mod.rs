@@ -375,15 +375,9 @@ pub async fn handle_whole(dispatcher: &Dispatcher, delivery: Delivery) -> Verdic
         Verdict::Split(parts) => parts,
         verdict @ (Verdict::Settled | Verdict::Dead(_) | Verdict::Abandoned) => return verdict,
     };
-    let handled = join_all(parts.into_iter().map(async |part: Part| {
-        dispatcher
-            .handle(&Delivery {
-                body: part.body.into(),
-                source: Source::Platform(part.platform),
-                part: part.number,
-                trace: Arc::clone(&trace),
-            })
-            .await
+    let handled = join_all(parts.iter().map(async |part: &Part| {
+        let delivery = Delivery::of_part(part, Arc::clone(&trace));
+        dispatcher.handle(&delivery).await
     }))
     .await;
     let failed = handled
