@@ -1,5 +1,6 @@
-//! When a ring is over: on the wall clock for the phone and the provider, on
-//! the monotonic clock for ourselves.
+//! When a ring is over: on the wall clock or on the monotonic one, whichever
+//! comes first. The wall clock may be set back, and the other one stands still
+//! while the machine is suspended.
 
 use std::time::{Duration, SystemTime};
 
@@ -45,7 +46,8 @@ impl Deadline {
     /// What is left; zero when it is over.
     #[must_use]
     pub fn left(&self) -> Duration {
-        self.instant.saturating_duration_since(Instant::now())
+        let left = self.instant.saturating_duration_since(Instant::now());
+        left.min(self.at.since(wall_clock()))
     }
 
     /// The wall clock as it stands by this deadline. Payloads are rendered
@@ -59,7 +61,7 @@ impl Deadline {
     /// Whether it is over.
     #[must_use]
     pub fn passed(&self) -> bool {
-        Instant::now() >= self.instant
+        self.left().is_zero()
     }
 }
 
@@ -69,14 +71,25 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_passes_when_its_time_has_come() {
-        let now = Timestamp::from_millis(1_000);
-        let deadline = Deadline::new(Timestamp::from_millis(1_500), now);
+        // On a wall clock that was set back.
+        let at = wall_clock().plus(Duration::from_secs(3600));
+        let since = |millis| Timestamp::from_millis(at.millis() - millis);
+        let deadline = Deadline::new(at, since(500));
         assert!(!deadline.passed());
         tokio::time::advance(Duration::from_millis(200)).await;
         assert_eq!(deadline.left(), Duration::from_millis(300));
-        assert_eq!(deadline.now(), Timestamp::from_millis(1_200));
+        assert_eq!(deadline.now(), since(300));
         tokio::time::advance(Duration::from_millis(300)).await;
         assert!(deadline.passed());
+        assert_eq!(deadline.left(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_that_the_machine_was_suspended_counts() {
+        let at = wall_clock();
+        let taken = Timestamp::from_millis(at.millis() - 10_000);
+        let deadline = Deadline::new(at, taken);
+        assert!(deadline.passed(), "no time has passed on our own clock");
         assert_eq!(deadline.left(), Duration::ZERO);
     }
 

@@ -32,6 +32,8 @@ pub struct Step {
     /// After it went out.
     pub delay: Duration,
     pub answer: Answer,
+    /// Instead of the answer.
+    pub panics: bool,
 }
 
 pub fn step(class: Class, reason: &str) -> Step {
@@ -40,6 +42,7 @@ pub fn step(class: Class, reason: &str) -> Step {
         wait: Duration::ZERO,
         delay: Duration::from_millis(5),
         answer,
+        panics: false,
     }
 }
 
@@ -52,6 +55,7 @@ pub fn accepted() -> Step {
         wait: Duration::ZERO,
         delay: Duration::from_millis(5),
         answer,
+        panics: false,
     }
 }
 
@@ -125,6 +129,7 @@ impl PushClient for Provider {
                 payload: attempt.payload.clone(),
             });
             sleep(step.delay).await;
+            assert!(!step.panics, "as scripted");
             step.answer
         }
         .boxed()
@@ -135,14 +140,17 @@ impl PushClient for Provider {
     }
 }
 
-/// Takes reports; they are safe at once.
+/// Takes reports; they are safe at once, or when those that are held are let go.
 #[derive(Debug, Default)]
-pub struct Sink(pub Mutex<Vec<Report>>);
+pub struct Sink(pub Mutex<Vec<Report>>, pub Mutex<Option<Vec<Receipt>>>);
 
 impl Outcomes for Sink {
     fn publish(&self, report: Report, receipt: Receipt) {
         self.0.lock().unwrap().push(report);
-        receipt.safe();
+        match &mut *self.1.lock().unwrap() {
+            Some(held) => held.push(receipt),
+            None => receipt.safe(),
+        }
     }
 }
 
@@ -184,7 +192,7 @@ impl Bench {
             let permits = Arc::new(Semaphore::new(permits));
             let client = Arc::clone(client) as Arc<dyn PushClient>;
             let retry = RetrySettings::default();
-            let brake = Arc::new(Brake::new(tokens, labels.clone(), &metrics));
+            let brake = Arc::new(Brake::new(tokens, labels.clone()));
             Arc::new(Lane::new(labels, client, permits, brake, retry, &metrics))
         };
         let app = App {

@@ -33,7 +33,7 @@ const MAX_FINISHED: usize = 200_000;
 
 /// For how long: a message that the broker keeps while it is away may come
 /// again long after its ring.
-const REMEMBERED: Duration = Duration::from_secs(3600);
+const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 
 /// Makes each device of an event final, once.
 pub(super) struct Pushes {
