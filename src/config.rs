@@ -166,10 +166,9 @@ impl Config {
         ConfigError::new(&self.file, Some(key.into()), problem)
     }
 
-    /// The tables that differ from those of `running` and are read at the
-    /// start only.
-    #[must_use]
-    pub fn restart_needed(&self, running: &Self) -> Vec<&'static str> {
+    /// Keeps of `running` what is read at the start only. The tables in which
+    /// that differs: they take effect with the next start.
+    pub fn keep(&mut self, running: &Self) -> Vec<&'static str> {
         let tables = |config: &Self| {
             [
                 (
@@ -186,10 +185,16 @@ impl Config {
             ]
         };
         let pairs = tables(self).into_iter().zip(tables(running));
-        pairs
-            .filter(|(new, old)| new.1 != old.1)
-            .map(|(new, _)| new.0)
-            .collect()
+        let differ = pairs.filter(|(new, old)| new.1 != old.1);
+        let differ = differ.map(|(new, _)| new.0).collect();
+        let level = self.log.level;
+        *self = Self {
+            apps: std::mem::take(&mut self.apps),
+            profiles: std::mem::take(&mut self.profiles),
+            ..running.clone()
+        };
+        self.log.level = level;
+        differ
     }
 
     fn resolve_paths(&mut self, folder: &Path) {
@@ -359,8 +364,15 @@ service_account_file = "sa.json"
     #[test]
     fn what_needs_a_restart_is_told_from_what_does_not() {
         let before = parse("").unwrap();
-        let after = parse("[log]\nlevel = \"debug\"\n[amqp]\nurl = \"amqp://other\"").unwrap();
-        assert_eq!(after.restart_needed(&before), ["amqp"]);
+        let text =
+            "[log]\nlevel = \"debug\"\n[amqp]\nurl = \"amqp://other\"\n[ring]\nmax_ttl = \"50s\"";
+        for _ in 0..2 {
+            let mut after = parse(text).unwrap();
+            assert_eq!(after.keep(&before), ["amqp", "ring"]);
+            assert_eq!(after.ring.max_ttl, before.ring.max_ttl, "not in force");
+            assert_ne!(after.log.level, before.log.level, "in force");
+            assert_eq!(after.keep(&before), Vec::<&str>::new());
+        }
     }
 
     #[test]

@@ -114,20 +114,41 @@ pub struct Metrics {
     pub provider_seconds: Histograms,
     /// Attempts under way.
     pub in_flight: Family<PlatformLabel, Gauge>,
-    /// 1 while a lane is paused.
-    pub lane_paused: Family<LaneLabels, Gauge>,
     /// Connections to the providers.
     pub connections: Family<ConnectionLabels, Gauge>,
     /// Token verdicts.
     pub tokens: Family<TokenLabels, Counter>,
-    /// 1 while an app's verdicts are held back.
-    pub token_brake: Family<LaneLabels, Gauge>,
     /// Reports that were given up.
     pub reports_lost: Counter,
     /// 1 while the broker is there.
     pub broker_connected: Gauge,
+}
+
+/// How the lanes are at one moment. These series are made when somebody asks
+/// for them, so that none outlives its lane or its credential.
+#[derive(Debug, Default)]
+pub struct LaneGauges {
+    /// 1 while a lane is paused.
+    pub paused: Family<LaneLabels, Gauge>,
+    /// 1 while an app's verdicts are held back.
+    pub token_brake: Family<LaneLabels, Gauge>,
     /// Seconds until a certificate or access token expires.
     pub credential_expiry_seconds: Family<CredentialLabels, Gauge>,
+}
+
+impl LaneGauges {
+    fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "lane_paused",
+            "1 while a lane is paused",
+            self.paused.clone(),
+        );
+        registry.register(
+            "credential_expiry_seconds",
+            "Seconds until a certificate or access token expires",
+            self.credential_expiry_seconds.clone(),
+        );
+    }
 }
 
 impl Default for Metrics {
@@ -141,13 +162,10 @@ impl Default for Metrics {
             event_age_seconds: Family::new_with_constructor(histogram),
             provider_seconds: Family::new_with_constructor(histogram),
             in_flight: Family::default(),
-            lane_paused: Family::default(),
             connections: Family::default(),
             tokens: Family::default(),
-            token_brake: Family::default(),
             reports_lost: Counter::default(),
             broker_connected: Gauge::default(),
-            credential_expiry_seconds: Family::default(),
         };
         metrics.begin();
         metrics
@@ -199,20 +217,45 @@ impl Metrics {
         }));
     }
 
-    /// Everything in Prometheus' text format (`OpenMetrics`).
-    #[must_use]
-    pub fn render(&self) -> String {
-        let mut text = String::new();
-        // Writing to a String cannot fail.
-        let _ = encode(&mut text, &self.registry());
-        text
+    /// Forgets an app that is no longer configured on a platform, by all the
+    /// results and classes that there are.
+    pub fn end_app(
+        &self,
+        app: &str,
+        platform: &'static str,
+        results: &[&'static str],
+        classes: &[&'static str],
+    ) {
+        for event in ["ring", "cancel"] {
+            for &result in results {
+                self.pushes.remove(&PushLabels {
+                    app: app.to_owned(),
+                    platform,
+                    event,
+                    result,
+                });
+            }
+        }
+        for &class in classes {
+            self.attempts.remove(&AttemptLabels {
+                app: app.to_owned(),
+                platform,
+                class,
+            });
+        }
     }
 
-    fn registry(&self) -> Registry {
+    /// Everything in Prometheus' text format (`OpenMetrics`).
+    #[must_use]
+    pub fn render(&self, lanes: &LaneGauges) -> String {
         let mut registry = Registry::with_prefix("ringpush");
         self.register_work(&mut registry);
         self.register_state(&mut registry);
-        registry
+        lanes.register(&mut registry);
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = encode(&mut text, &registry);
+        text
     }
 
     fn register_work(&self, registry: &mut Registry) {
@@ -253,29 +296,14 @@ impl Metrics {
     fn register_state(&self, registry: &mut Registry) {
         registry.register("in_flight", "Attempts under way", self.in_flight.clone());
         registry.register(
-            "lane_paused",
-            "1 while a lane is paused",
-            self.lane_paused.clone(),
-        );
-        registry.register(
             "connections",
             "Connections to providers",
             self.connections.clone(),
         );
         registry.register(
-            "token_brake",
-            "1 while an app's token verdicts are held back to suspect",
-            self.token_brake.clone(),
-        );
-        registry.register(
             "broker_connected",
             "1 while the broker is connected",
             self.broker_connected.clone(),
-        );
-        registry.register(
-            "credential_expiry_seconds",
-            "Seconds until a certificate or access token expires",
-            self.credential_expiry_seconds.clone(),
         );
     }
 }
@@ -317,7 +345,7 @@ mod tests {
     fn a_worker_that_has_done_nothing_counts_from_zero() {
         let metrics = Metrics::default();
         metrics.begin_app("a", "ios", &["accepted", "credential_fault"]);
-        let text = metrics.render();
+        let text = metrics.render(&LaneGauges::default());
         for line in [
             r#"ringpush_events_total{event="unknown",result="dead"} 0"#,
             r#"ringpush_pushes_total{app="a",platform="ios",event="ring",result="credential_fault"} 0"#,
@@ -334,7 +362,7 @@ mod tests {
 
     #[test]
     fn the_older_format_names_counters_as_their_series_are_named() {
-        let text = classic(&Metrics::default().render());
+        let text = classic(&Metrics::default().render(&LaneGauges::default()));
         for line in [
             "# TYPE ringpush_events_total counter",
             "# HELP ringpush_reports_lost_total Reports given up so that rings could go on.",
@@ -360,7 +388,7 @@ mod tests {
         metrics.reports_lost.inc();
         metrics.broker_connected.set(1);
         observe(&metrics.push_seconds, "ios", Duration::from_millis(3));
-        let text = metrics.render();
+        let text = metrics.render(&LaneGauges::default());
         for line in [
             r#"ringpush_events_total{event="ring",result="settled"} 1"#,
             "ringpush_reports_lost_total 1",

@@ -67,6 +67,8 @@ fn view(lane: &Lane, now: Timestamp) -> LaneView {
         ("cannot send", "bad")
     } else if lane.brake {
         ("token brake", "warn")
+    } else if lane.connections.wanted == 0 {
+        ("not used yet", "good")
     } else {
         ("ready", "good")
     };
@@ -90,6 +92,13 @@ fn view(lane: &Lane, now: Timestamp) -> LaneView {
 
 fn connections(all: &Connections) -> Words {
     let tone = match all.ready {
+        _ if all.wanted == 0 => {
+            return Words {
+                text: "none".to_owned(),
+                more: Some("connects with its first push".to_owned()),
+                tone: "good",
+            };
+        }
         0 => "bad",
         ready if ready < all.wanted => "warn",
         _ => "good",

@@ -72,7 +72,8 @@ pub struct Lane {
 /// The connections of a lane by their state.
 #[derive(Clone, Debug, Default)]
 pub struct Connections {
-    /// As many as are to be open.
+    /// As many as are to be open; none before the lane's first push if its
+    /// environment is not the app's own.
     pub wanted: usize,
     /// Up and proven.
     pub ready: usize,
@@ -82,6 +83,18 @@ pub struct Connections {
     pub connecting: usize,
     /// Why the last one failed.
     pub error: Option<String>,
+}
+
+impl Credential {
+    /// Until when it is valid, if it has an end.
+    #[must_use]
+    pub const fn expires(&self) -> Option<Timestamp> {
+        match self {
+            Self::Key { .. } => None,
+            Self::Certificate { expires } => Some(*expires),
+            Self::AccessToken { expires, .. } => *expires,
+        }
+    }
 }
 
 /// A credential and how long it is good for.

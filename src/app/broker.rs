@@ -97,7 +97,7 @@ fn with_file(error: AmqpError, file: &Path) -> anyhow::Error {
 
 /// Serves signals until one asks to stop.
 pub(super) async fn until_stopped(
-    app: &App,
+    app: &Arc<App>,
     signals: &mut Signals,
     telemetry: &Telemetry,
     fatal: impl Future<Output = AmqpError>,
@@ -114,7 +114,7 @@ pub(super) async fn until_stopped(
     }
 }
 
-fn reload(app: &App, telemetry: &Telemetry) {
+fn reload(app: &Arc<App>, telemetry: &Telemetry) {
     match app.reload() {
         Ok(config) => {
             telemetry.set_level(config.log.level);

@@ -1,15 +1,14 @@
 //! From a configuration to clients, lanes and routes.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::Semaphore;
 
-use super::lanes::{Built, Client, Lanes};
+use super::lanes::{Account, Built, Client, Lanes};
 use super::profiles::profiles;
-use crate::call::event::Environment;
+use crate::call::event::{Environment, EnvironmentChoice};
 use crate::call::outcome::PushResult;
 use crate::call::payload::Profiles;
 use crate::call::push::PushClient;
@@ -29,8 +28,8 @@ pub(super) struct Builder {
     watch: Option<Watch>,
     signers: apns::Signers,
     token_sources: fcm::TokenSources,
-    brakes: Mutex<HashMap<LaneLabels, Arc<Brake>>>,
-    budgets: Mutex<HashMap<String, Arc<Semaphore>>>,
+    brakes: Mutex<HashMap<LaneLabels, Weak<Brake>>>,
+    budgets: Mutex<HashMap<String, Weak<Semaphore>>>,
 }
 
 impl Builder {
@@ -96,26 +95,29 @@ impl Builder {
         let table = || format!("apps.\"{name}\".ios");
         let credentials =
             apns::Credentials::load(ios, &self.signers).map_err(|e| config.error(table(), e))?;
-        let files = [
-            &ios.key_file,
-            &ios.certificate_file,
-            &ios.certificate_password_file,
-        ];
-        let fingerprint = fingerprint(
-            (&ios.bundle_id, &ios.team_id, &ios.key_id),
-            files.into_iter().flatten().map(AsRef::as_ref),
-        );
+        if let Some(fault) = credentials.fault() {
+            tracing::error!(app = name, platform = "ios", %fault, "an app's pushes cannot be sent");
+        }
+        let account = Account::Apns(ios.bundle_id.clone(), credentials.clone());
         let key = (name.to_owned(), "ios");
-        let unchanged = before.and_then(|lanes| lanes.of(&key, fingerprint));
+        let unchanged = before.and_then(|lanes| lanes.of(&key, &account));
         let built = unchanged.map_or_else(
-            || self.build_ios(config, name, ios, &credentials, fingerprint),
+            || self.build_ios(config, name, ios, &credentials, account),
             Ok,
         )?;
+        let environment = ios.environment.into();
+        let used = match environment {
+            EnvironmentChoice::Only(Environment::Sandbox) => built.clients.last(),
+            EnvironmentChoice::Only(Environment::Production) | EnvironmentChoice::Auto => {
+                built.clients.first()
+            }
+        };
+        used.inspect(|client| client.connect());
         let [production, sandbox] = &built.lanes[..] else {
             return Ok(None);
         };
         let ios = IosLanes {
-            environment: ios.environment.into(),
+            environment,
             cancel: ios.cancel,
             production: Arc::clone(production),
             sandbox: Arc::clone(sandbox),
@@ -130,13 +132,12 @@ impl Builder {
         name: &str,
         ios: &apns::AppSettings,
         credentials: &apns::Credentials,
-        fingerprint: u64,
+        account: Account,
     ) -> Result<Built, ConfigError> {
         let mut built = Built {
-            fingerprint,
+            account,
             clients: Vec::new(),
             lanes: Vec::new(),
-            expires: credentials.expires(),
         };
         for environment in [Environment::Production, Environment::Sandbox] {
             let client = apns_client(&config.apns, ios, credentials, environment, &self.metrics)
@@ -179,13 +180,9 @@ impl Builder {
         let file = &android.service_account_file;
         let account = fcm::ServiceAccount::load(file, android.project_id.as_deref())
             .map_err(|e| config.error(format!("{}.service_account_file", table()), e))?;
-        let fingerprint = fingerprint(&android.project_id, [file.as_path()]);
         let key = (name.to_owned(), "android");
-        let unchanged = before.and_then(|lanes| lanes.of(&key, fingerprint));
-        let built = unchanged.map_or_else(
-            || self.build_android(config, name, &account, fingerprint),
-            Ok,
-        )?;
+        let unchanged = before.and_then(|lanes| lanes.of(&key, &Account::Fcm(account.clone())));
+        let built = unchanged.map_or_else(|| self.build_android(config, name, account), Ok)?;
         let lane = built.lanes.first().cloned();
         lanes.insert(key, built);
         Ok(lane)
@@ -195,11 +192,10 @@ impl Builder {
         &self,
         config: &Config,
         name: &str,
-        account: &fcm::ServiceAccount,
-        fingerprint: u64,
+        account: fcm::ServiceAccount,
     ) -> Result<Built, ConfigError> {
-        let tokens = self.token_sources.of(account);
-        let client = fcm::Client::new(&config.fcm, account, tokens, &self.metrics)
+        let tokens = self.token_sources.of(&account);
+        let client = fcm::Client::new(&config.fcm, &account, tokens, &self.metrics)
             .map_err(|e| config.error(format!("apps.\"{name}\".android"), e))?;
         let client = Arc::new(client);
         let labels = LaneLabels {
@@ -213,10 +209,9 @@ impl Builder {
             Some(watch) => Watched::fcm(Arc::clone(&client), config, account.project_id(), watch),
         };
         Ok(Built {
-            fingerprint,
+            account: Account::Fcm(account),
             lanes: vec![self.lane(config, labels, push, budget)],
             clients: vec![Client::Fcm(client)],
-            expires: None,
         })
     }
 
@@ -227,24 +222,35 @@ impl Builder {
         client: Arc<dyn PushClient>,
         budget: Arc<Semaphore>,
     ) -> Arc<Lane> {
-        let mut brakes = self.brakes.lock().unwrap_or_else(PoisonError::into_inner);
-        let brake = brakes.entry(labels.clone()).or_insert_with(|| {
-            let labels = labels.clone();
-            Arc::new(Brake::new(config.tokens, labels, &self.metrics))
+        let brake = shared(&self.brakes, labels.clone(), || {
+            Brake::new(config.tokens, labels.clone())
         });
-        let brake = Arc::clone(brake);
         let (retry, metrics) = (config.retry, &self.metrics);
         Arc::new(Lane::new(labels, client, budget, brake, retry, metrics))
     }
 
     /// In flight per project, whichever apps share it.
     fn budget(&self, project: &str, in_flight: usize) -> Arc<Semaphore> {
-        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
-        let budget = budgets
-            .entry(project.to_owned())
-            .or_insert_with(|| Arc::new(Semaphore::new(in_flight)));
-        Arc::clone(budget)
+        shared(&self.budgets, project.to_owned(), || {
+            Semaphore::new(in_flight)
+        })
     }
+}
+
+/// What there is under this key as long as somebody holds it, else a new one.
+fn shared<K: Hash + Eq, V>(
+    all: &Mutex<HashMap<K, Weak<V>>>,
+    key: K,
+    new: impl FnOnce() -> V,
+) -> Arc<V> {
+    let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(held) = all.get(&key).and_then(Weak::upgrade) {
+        return held;
+    }
+    let new = Arc::new(new());
+    all.retain(|_, other| other.strong_count() > 0);
+    all.insert(key, Arc::downgrade(&new));
+    new
 }
 
 fn apns_client(
@@ -311,16 +317,4 @@ fn check_cancel(
         mode.name()
     );
     Err(config.error(format!("apps.\"{name}\".ios.cancel"), problem))
-}
-
-/// Tells two sets of credentials apart, by settings and by content of files.
-fn fingerprint<'a>(settings: impl Hash, files: impl IntoIterator<Item = &'a Path>) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    settings.hash(&mut hasher);
-    for file in files {
-        file.hash(&mut hasher);
-        // They have just been read; one that vanished meanwhile differs.
-        std::fs::read(file).ok().hash(&mut hasher);
-    }
-    hasher.finish()
 }

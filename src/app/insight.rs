@@ -13,6 +13,7 @@ use crate::call::time::Timestamp;
 use crate::engine::deadline::wall_clock;
 use crate::engine::history::History;
 use crate::engine::lane::{Lane as EngineLane, LaneStatus};
+use crate::metrics::{CredentialLabels, LaneGauges, LaneLabels};
 use crate::providers::{apns, fcm};
 
 /// The view of a worker that the admin pages get.
@@ -50,7 +51,8 @@ impl Insight for AppInsight {
             }
         }
         let mut can_send = false;
-        for lane in self.app.engine_lanes() {
+        let lanes = self.app.engine_lanes();
+        for lane in lanes.iter().filter(|lane| lane.is_used()) {
             let labels = lane.labels();
             match lane.why_not_ready() {
                 None => can_send = true,
@@ -67,7 +69,27 @@ impl Insight for AppInsight {
     }
 
     fn metrics(&self) -> String {
-        self.app.metrics().render()
+        let gauges = LaneGauges::default();
+        let status = self.status();
+        for lane in &status.lanes {
+            let labels = LaneLabels {
+                app: lane.app.clone(),
+                platform: lane.platform,
+                environment: lane.environment,
+            };
+            let paused = i64::from(lane.paused.is_some());
+            gauges.paused.get_or_create(&labels).set(paused);
+            let brake = i64::from(lane.brake);
+            gauges.token_brake.get_or_create(&labels).set(brake);
+            if let Some(expires) = lane.credential.expires() {
+                let LaneLabels { app, platform, .. } = labels;
+                let labels = CredentialLabels { app, platform };
+                let left = (expires.millis() - status.now.millis()) / 1000;
+                let gauge = &gauges.credential_expiry_seconds;
+                gauge.get_or_create(&labels).set(left);
+            }
+        }
+        self.app.metrics().render(&gauges)
     }
 
     fn status(&self) -> Status {

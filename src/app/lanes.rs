@@ -4,10 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::call::time::Timestamp;
-use crate::engine::deadline::wall_clock;
+use crate::call::push::PushClient as _;
 use crate::engine::lane::Lane;
-use crate::metrics::{CredentialLabels, Metrics};
 use crate::providers::http2::Status;
 use crate::providers::{apns, fcm};
 
@@ -24,6 +22,23 @@ impl Client {
             Self::Apns(client) => client.warm(limit).await,
             Self::Fcm(client) => client.warm(limit).await,
         };
+    }
+
+    /// Begins to connect, if it has not yet.
+    pub(super) fn connect(&self) {
+        match self {
+            Self::Apns(client) => client.connect(),
+            // It does so by itself.
+            Self::Fcm(_) => {}
+        }
+    }
+
+    /// Whether it is connected or connects.
+    pub(super) fn is_used(&self) -> bool {
+        match self {
+            Self::Apns(client) => client.is_used(),
+            Self::Fcm(client) => client.is_used(),
+        }
     }
 
     /// How its connections are.
@@ -67,15 +82,22 @@ impl Client {
     }
 }
 
-/// What an app's lanes on one platform are made of; the same on a reload that
-/// changes nothing about it.
+/// What an app's lanes on one platform are built from.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Account {
+    /// Of Apple: bundle id and credential.
+    Apns(String, apns::Credentials),
+    /// Of Google.
+    Fcm(fcm::ServiceAccount),
+}
+
+/// An app's lanes on one platform; the same after a reload that changes
+/// nothing about its account.
 #[derive(Clone, Debug)]
 pub(super) struct Built {
-    /// Of the credentials.
-    pub(super) fingerprint: u64,
+    pub(super) account: Account,
     pub(super) clients: Vec<Client>,
     pub(super) lanes: Vec<Arc<Lane>>,
-    pub(super) expires: Option<Timestamp>,
 }
 
 /// All lanes of a configuration, by app and platform.
@@ -89,12 +111,22 @@ impl Lanes {
         self.built.insert(key, built);
     }
 
-    /// What was built for these credentials, by app and platform.
-    pub(super) fn of(&self, key: &(String, &'static str), fingerprint: u64) -> Option<Built> {
-        self.built
-            .get(key)
-            .filter(|built| built.fingerprint == fingerprint)
-            .cloned()
+    /// What was built for this account, by app and platform.
+    pub(super) fn of(&self, key: &(String, &'static str), account: &Account) -> Option<Built> {
+        let built = self.built.get(key);
+        built.filter(|built| built.account == *account).cloned()
+    }
+
+    /// Whether there is anything for an app on a platform.
+    pub(super) fn has(&self, app: &str, platform: &'static str) -> bool {
+        self.built.contains_key(&(app.to_owned(), platform))
+    }
+
+    /// Apps and platforms that `other` does not have.
+    pub(super) fn apps_not_in(&self, other: &Self) -> Vec<(String, &'static str)> {
+        let keys = self.built.keys();
+        let gone = keys.filter(|(app, platform)| !other.has(app, platform));
+        gone.cloned().collect()
     }
 
     pub(super) fn clients(&self) -> Vec<Client> {
@@ -128,27 +160,5 @@ impl Lanes {
             key(one).cmp(&key(two))
         });
         lanes
-    }
-
-    pub(super) fn note_expiries(&self, metrics: &Metrics) {
-        let now = wall_clock();
-        for ((app, platform), built) in &self.built {
-            let token = built.clients.iter().find_map(|client| match client {
-                Client::Fcm(client) => client.expires_at(),
-                Client::Apns(_) => None,
-            });
-            let Some(expires) = built.expires.or(token) else {
-                continue;
-            };
-            let labels = CredentialLabels {
-                app: app.clone(),
-                platform,
-            };
-            let left = (expires.millis() - now.millis()) / 1000;
-            metrics
-                .credential_expiry_seconds
-                .get_or_create(&labels)
-                .set(left);
-        }
     }
 }

@@ -16,7 +16,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::call::outcome::Outcomes;
+use crate::call::outcome::{Outcomes, PushResult};
+use crate::call::push::Class;
 use crate::config::{Config, ConfigError};
 use crate::engine::dispatch::Dispatcher;
 use crate::engine::lane::Lane;
@@ -34,10 +35,10 @@ use observe::Watch;
 pub use profiles::profiles;
 
 /// How long the connections may take to come up before the first message is
-/// taken all the same.
-const WARM_UP: Duration = Duration::from_secs(3);
+/// taken all the same: a provider that hangs must not hold up the others' rings.
+const WARM_UP: Duration = Duration::from_millis(500);
 
-/// How often gauges that follow the clock are set, and brakes recover.
+/// How often brakes look at the clock, so that they recover without traffic.
 const TICK: Duration = Duration::from_secs(5);
 
 /// A worker without its source of events.
@@ -103,11 +104,11 @@ impl App {
         &self.metrics
     }
 
-    /// Waits until the connections are up, some seconds at most.
+    /// Waits until the connections are up, but not for long.
     pub async fn warm(&self) {
         let clients = self.lanes().clients();
-        join_all(clients.iter().map(|client| client.warm(WARM_UP))).await;
-        self.lanes().note_expiries(&self.metrics);
+        let used = clients.iter().filter(|client| client.is_used());
+        join_all(used.map(|client| client.warm(WARM_UP))).await;
     }
 
     /// Reads the configuration again: apps, credentials, profiles. A broken
@@ -115,15 +116,17 @@ impl App {
     ///
     /// # Errors
     /// File, key and cure; nothing has changed then.
-    pub fn reload(&self) -> Result<Config, ConfigError> {
+    pub fn reload(self: &Arc<Self>) -> Result<Config, ConfigError> {
         let mut config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = Config::load(config.file())?;
+        let mut fresh = Config::load(config.file())?;
+        let waiting = fresh.keep(&config);
         let before = self.lanes();
         let (lanes, routes) = self.builder.build(&fresh, Some(&before))?;
-        for key in fresh.restart_needed(&config) {
+        for key in waiting {
             tracing::warn!(key, "a change of this needs a restart of the worker");
         }
-        let (retired, added) = (before.not_in(&lanes), lanes.not_in(&before));
+        let retired = before.not_in(&lanes);
+        let gone = before.apps_not_in(&lanes);
         self.dispatcher.set_routes(routes);
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = lanes;
         *config = fresh.clone();
@@ -133,13 +136,9 @@ impl App {
         for client in self.lanes().clients() {
             client.retry_now();
         }
-        // Their connections should be up before their first ring.
-        for client in added {
-            let warming = async move { client.warm(WARM_UP).await };
-            let end = self.end.clone();
-            self.tasks.spawn(end.run_until_cancelled_owned(warming));
-        }
-        self.retire(retired, config.ring.window());
+        let until = Instant::now() + config.ring.window();
+        let retiring = Arc::clone(self).retire(retired, gone, until);
+        self.tasks.spawn(retiring);
         Ok(fresh)
     }
 
@@ -165,30 +164,41 @@ impl App {
         routes.lanes().cloned().collect()
     }
 
-    /// Closes clients that got no new pushes once their last one has ended.
-    fn retire(&self, clients: Vec<Client>, longest: Duration) {
-        let until = Instant::now() + longest;
-        for client in clients {
-            let end = self.end.clone();
-            self.tasks.spawn(async move {
-                while client.in_use() && Instant::now() < until {
-                    tokio::select! {
-                        () = tokio::time::sleep(Duration::from_secs(1)) => {}
-                        () = end.cancelled() => break,
-                    }
+    /// Closes clients that get no new pushes once their last one has ended, and
+    /// then forgets the apps that are gone.
+    async fn retire(
+        self: Arc<Self>,
+        clients: Vec<Client>,
+        gone: Vec<(String, &'static str)>,
+        until: Instant,
+    ) {
+        let closing = clients.iter().map(async |client| {
+            while client.in_use() && Instant::now() < until {
+                tokio::select! {
+                    () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                    () = self.end.cancelled() => break,
                 }
-                client.close().await;
-            });
+            }
+            client.close().await;
+        });
+        join_all(closing).await;
+        let lanes = self.lanes();
+        for (app, platform) in gone {
+            // It may be back.
+            if !lanes.has(&app, platform) {
+                let results = PushResult::ALL.map(PushResult::name);
+                let classes = Class::ALL.map(Class::name);
+                self.metrics.end_app(&app, platform, &results, &classes);
+            }
         }
     }
 }
 
-/// Keeps what follows the clock alone up to date.
+/// Lets brakes recover.
 async fn tick(app: Arc<App>) {
     loop {
-        app.lanes().note_expiries(&app.metrics);
         for lane in app.engine_lanes() {
-            lane.tick();
+            lane.brake.tick();
         }
         tokio::select! {
             () = tokio::time::sleep(TICK) => {}

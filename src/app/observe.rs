@@ -182,6 +182,10 @@ impl PushClient for Watched {
             Client::Fcm(client) => client.why_not_ready(),
         }
     }
+
+    fn is_used(&self) -> bool {
+        self.client.is_used()
+    }
 }
 
 /// What is shown of the credential; a certificate is in no header.

@@ -96,6 +96,12 @@ pub trait PushClient: Send + Sync + 'static {
     /// Why a push could not be sent right now (no connection, no access
     /// token), for readiness; `None` if it could.
     fn why_not_ready(&self) -> Option<String>;
+
+    /// Whether it is connected or connects. One that waits for its first push
+    /// to do so is neither ready nor in trouble.
+    fn is_used(&self) -> bool {
+        true
+    }
 }
 
 /// How one attempt ended.
@@ -196,6 +202,25 @@ pub enum Class {
 }
 
 impl Class {
+    /// All of them.
+    pub const ALL: [Self; 15] = [
+        Self::Accepted,
+        Self::NotProcessed,
+        Self::Unclear,
+        Self::Unavailable,
+        Self::Throttled,
+        Self::StaleCredential,
+        Self::SigningThrottled,
+        Self::NoCredential,
+        Self::DeadToken,
+        Self::BadToken,
+        Self::SuspectToken,
+        Self::CredentialFault,
+        Self::PayloadFault,
+        Self::OwnFault,
+        Self::Unknown,
+    ];
+
     /// The name in metrics and logs.
     #[must_use]
     pub const fn name(self) -> &'static str {

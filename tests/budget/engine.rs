@@ -95,7 +95,7 @@ fn dispatcher() -> Dispatcher {
             platform,
             environment,
         };
-        let brake = Brake::new(TokenSettings::default(), labels.clone(), &metrics);
+        let brake = Brake::new(TokenSettings::default(), labels.clone());
         let (permits, retry) = (Arc::new(Semaphore::new(1000)), RetrySettings::default());
         let client = Arc::new(Provider);
         Arc::new(Lane::new(

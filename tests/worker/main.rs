@@ -9,6 +9,7 @@ mod support;
 mod cancels;
 mod cases;
 mod commands;
+mod lanes;
 mod load;
 mod malformed;
 mod mistakes;

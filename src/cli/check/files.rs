@@ -67,11 +67,14 @@ pub(super) fn app(config: &Config, name: &str, app: &AppSettings) -> (Vec<Proof>
         match apns::Credentials::load(ios, &apns::Signers::default()) {
             Ok(credentials) => {
                 proofs.extend(ios_proofs(config, name, ios, &credentials));
-                usable.push(Usable::Ios {
-                    name: name.to_owned(),
-                    settings: ios.clone(),
-                    credentials,
-                });
+                // The worker would not show it to Apple either.
+                if credentials.fault().is_none() {
+                    usable.push(Usable::Ios {
+                        name: name.to_owned(),
+                        settings: ios.clone(),
+                        credentials,
+                    });
+                }
             }
             Err(error) => {
                 let what = format!("app {name}: iOS credential");
@@ -113,6 +116,12 @@ fn ios_proofs(
     credentials: &apns::Credentials,
 ) -> Vec<Proof> {
     let what = format!("app {name}: iOS credential");
+    let file = ios.key_file.as_ref().or(ios.certificate_file.as_ref());
+    if let Some(fault) = credentials.fault() {
+        let file = file.map_or(Path::new(""), PathBuf::as_path).display();
+        let found = format!("`certificate_file` {file}: {fault}");
+        return vec![Proof::error(&what, &found, "; ")];
+    }
     let mut proofs = vec![match (credentials.signer(), credentials.expires()) {
         (Some(signer), _) => {
             let (key, team) = (signer.key_id(), signer.team_id());
@@ -121,7 +130,6 @@ fn ios_proofs(
         (None, Some(expires)) => certificate(&what, expires),
         (None, None) => Proof::ok(&what, "certificate"),
     }];
-    let file = ios.key_file.as_ref().or(ios.certificate_file.as_ref());
     proofs.extend(file.and_then(|file| open_to_all(&what, file)));
     proofs.extend(other_name(&what, ios));
     proofs.extend(two_teams(config, &what, ios));

@@ -86,7 +86,11 @@ pub(super) fn show(plan: &Plan) -> anyhow::Result<u8> {
 fn credentials(plan: &Plan, ios: &apns::AppSettings) -> anyhow::Result<apns::Credentials> {
     let table = format!("apps.\"{}\".ios", plan.args.app);
     let loaded = apns::Credentials::load(ios, &apns::Signers::default());
-    Ok(loaded.map_err(|error| plan.config.error(table, error))?)
+    let credentials = loaded.map_err(|error| plan.config.error(&table, error))?;
+    match credentials.fault() {
+        Some(fault) => Err(plan.config.error(table, fault).into()),
+        None => Ok(credentials),
+    }
 }
 
 fn refused(plan: &Plan, (reason, detail): &(String, String)) -> anyhow::Result<u8> {

@@ -12,7 +12,7 @@ use crate::call::outcome::{PushOutcome, PushResult};
 use crate::call::push::Class;
 use crate::metrics::{AttemptLabels, LaneLabels, Metrics, PlatformLabel, PushLabels};
 
-const CLASSES: usize = Class::Unknown as usize + 1;
+const CLASSES: usize = Class::ALL.len();
 const RESULTS: usize = PushResult::ALL.len();
 
 /// The series of one app, platform and environment. Counters come into being
@@ -29,8 +29,6 @@ pub(super) struct Meters {
     event_age_seconds: Histogram,
     /// Attempts under way on the platform.
     pub(super) in_flight: Gauge,
-    /// 1 while the lane is paused.
-    pub(super) paused: Gauge,
 }
 
 impl Meters {
@@ -46,7 +44,6 @@ impl Meters {
             push_seconds: metrics.push_seconds.get_or_create_owned(&label),
             event_age_seconds: metrics.event_age_seconds.get_or_create_owned(&label),
             in_flight: metrics.in_flight.get_or_create_owned(&label),
-            paused: metrics.lane_paused.get_or_create_owned(&labels),
             metrics: metrics.clone(),
             labels,
         }

@@ -98,15 +98,13 @@ impl Lane {
         retry: RetrySettings,
         metrics: &Metrics,
     ) -> Self {
-        let meters = Meters::new(labels, metrics);
-        meters.paused.set(0);
         Self {
             client,
             permits,
             brake,
             pause: Pause::default(),
             retry,
-            meters,
+            meters: Meters::new(labels, metrics),
             busy: Busy::default(),
             pause_reason: Mutex::default(),
         }
@@ -129,13 +127,11 @@ impl Lane {
         self.pause.probe_now();
     }
 
-    /// Sets the gauge of its pause, and lets the brake recover without traffic.
-    /// Lanes that a reload has replaced have the same labels and may have
-    /// written to the gauge last.
-    pub fn tick(&self) {
-        let paused = self.pause.paused_for().is_some();
-        self.meters.paused.set(i64::from(paused));
-        self.brake.tick();
+    /// Whether it counts for readiness: one that waits for its first push to
+    /// connect is neither ready nor in trouble.
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        self.client.is_used()
     }
 
     /// Why this lane could not send a push now, if it could not.
@@ -156,7 +152,7 @@ impl Lane {
                 .pause
                 .paused_for()
                 .map(|span| (span, self.paused_by().clone())),
-            why_not_ready: self.client.why_not_ready(),
+            why_not_ready: self.client.why_not_ready().filter(|_| self.is_used()),
             in_flight,
             waiting: (self.busy.pushes.get() - in_flight).max(0),
         }
@@ -324,7 +320,6 @@ impl Lane {
         match self.pause.record(class) {
             PauseChange::None => {}
             PauseChange::Paused => {
-                self.meters.paused.set(1);
                 *self.paused_by() = reason.map(str::to_owned);
                 tracing::error!(
                     app,
@@ -336,7 +331,6 @@ impl Lane {
                 );
             }
             PauseChange::Resumed => {
-                self.meters.paused.set(0);
                 tracing::warn!(
                     app,
                     platform,

@@ -85,11 +85,9 @@ async fn the_brake_turns_every_verdict_into_suspect() {
         .collect();
     assert_eq!(verdicts[..4], ["dead", "dead", "dead", "dead"]);
     assert_eq!(verdicts[4..], ["suspect", "suspect", "suspect", "suspect"]);
-    assert!(
-        bench.metrics.render().contains(
-            r#"ringpush_token_brake{app="app",platform="ios",environment="production"} 1"#
-        )
-    );
+    let routes = bench.dispatcher.routes();
+    let ios = routes.apps["app"].ios.as_ref().unwrap();
+    assert!(ios.production.brake.is_on() && !ios.sandbox.brake.is_on());
 }
 
 #[tokio::test(start_paused = true)]

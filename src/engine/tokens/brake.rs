@@ -5,13 +5,12 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::Instant;
 
 use crate::call::secret::Secret;
 use crate::engine::recent::Recent;
 use crate::engine::settings::TokenSettings;
-use crate::metrics::{LaneLabels, Metrics};
+use crate::metrics::LaneLabels;
 
 /// The most distinct tokens that one brake looks at. A worker that rings more
 /// than that in a window judges by the newest, good and bad alike.
@@ -29,8 +28,6 @@ const BAD_ONCE_IN: Duration = Duration::from_secs(24 * 3600);
 #[derive(Debug)]
 pub struct Brake {
     labels: LaneLabels,
-    /// 1 while it is on.
-    gauge: Gauge,
     settings: TokenSettings,
     hasher: RandomState,
     counted: Recent<u64, ()>,
@@ -99,12 +96,9 @@ impl Samples {
 impl Brake {
     /// A brake that is off and has seen nothing.
     #[must_use]
-    pub fn new(settings: TokenSettings, labels: LaneLabels, metrics: &Metrics) -> Self {
-        let gauge = metrics.token_brake.get_or_create_owned(&labels);
-        gauge.set(0);
+    pub fn new(settings: TokenSettings, labels: LaneLabels) -> Self {
         Self {
             labels,
-            gauge,
             settings,
             hasher: RandomState::new(),
             counted: Recent::new(MAX_COUNTED, BAD_ONCE_IN),
@@ -184,7 +178,6 @@ impl Brake {
     }
 
     fn tell(&self, on: bool) {
-        self.gauge.set(i64::from(on));
         let LaneLabels {
             app,
             platform,
@@ -223,7 +216,7 @@ mod tests {
             platform: "ios",
             environment: "production",
         };
-        Brake::new(TokenSettings::default(), labels, &Metrics::default())
+        Brake::new(TokenSettings::default(), labels)
     }
 
     #[tokio::test(start_paused = true)]
@@ -234,12 +227,10 @@ mod tests {
         assert!(!brake.is_on());
         brake.bad(&token(119));
         assert!(brake.is_on());
-        assert_eq!(brake.gauge.get(), 1);
         (200..300).for_each(|n| brake.accepted(&token(n)));
         assert!(brake.is_on());
         brake.accepted(&token(300));
         assert!(!brake.is_on(), "20 of 201 is below a tenth");
-        assert_eq!(brake.gauge.get(), 0);
     }
 
     #[tokio::test(start_paused = true)]
@@ -315,7 +306,8 @@ mod tests {
         let mut samples = Samples::default();
         let now = Instant::now();
         for n in 0..(MAX_SAMPLES as u64 + 10) {
-            samples.add(n, [Said::Accepted, Said::Bad][n as usize % 2], now);
+            let bad = n % 2 == 1;
+            samples.add(n, if bad { Said::Bad } else { Said::Accepted }, now);
             samples.forget(None);
         }
         assert_eq!(samples.len(), MAX_SAMPLES);

@@ -13,9 +13,11 @@ use crate::call::time::Timestamp;
 use crate::providers::tls;
 
 /// A client certificate with its key.
+#[derive(PartialEq)]
 pub struct Certificate {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
+    begins: Timestamp,
     expires: Timestamp,
 }
 
@@ -24,6 +26,20 @@ impl Certificate {
     #[must_use]
     pub const fn expires(&self) -> Timestamp {
         self.expires
+    }
+
+    /// Whether it is valid at a moment.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn valid_at(&self, now: Timestamp) -> Result<(), OutOfTime> {
+        if now >= self.expires {
+            Err(OutOfTime::Expired(self.expires))
+        } else if now < self.begins {
+            Err(OutOfTime::NotYetValid(self.begins))
+        } else {
+            Ok(())
+        }
     }
 
     /// What TLS shows.
@@ -75,6 +91,11 @@ pub enum CertificateError {
     /// Not an X.509 certificate.
     #[error("its certificate cannot be parsed; export it again")]
     NotX509,
+}
+
+/// A certificate that is not valid now, and the cure.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OutOfTime {
     /// Too late.
     #[error("its certificate expired at {0}; make a new one at developer.apple.com (Certificates)")]
     Expired(Timestamp),
@@ -83,17 +104,25 @@ pub enum CertificateError {
     NotYetValid(Timestamp),
 }
 
+impl OutOfTime {
+    /// Our own word for it, in reports of rings.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Expired(_) => "certificate_expired",
+            Self::NotYetValid(_) => "certificate_not_yet_valid",
+        }
+    }
+}
+
 /// Reads a `.p12` (PBES2, or the 3DES and RC2-40 of older exports) or a PEM
-/// that holds the certificate, its chain and its key.
+/// that holds the certificate, its chain and its key. It may have expired: that
+/// is for whoever uses it to find out, then and later.
 ///
 /// # Errors
 ///
 /// With the cure.
-pub fn read(
-    bytes: &[u8],
-    password: Option<&str>,
-    now: Timestamp,
-) -> Result<Certificate, CertificateError> {
+pub fn read(bytes: &[u8], password: Option<&str>) -> Result<Certificate, CertificateError> {
     // DER begins with a SEQUENCE; that byte is '0' in a text.
     let (chain, key) = if bytes.first() == Some(&0x30) {
         from_p12(bytes, password)?
@@ -101,11 +130,12 @@ pub fn read(
         from_pem(bytes)?
     };
     let leaf = chain.first().ok_or(CertificateError::NoCertificate)?;
-    let expires = check_dates(leaf, now)?;
+    let (begins, expires) = dates(leaf)?;
     check_pair(&chain, &key)?;
     Ok(Certificate {
         chain,
         key,
+        begins,
         expires,
     })
 }
@@ -166,19 +196,12 @@ fn check_pair(
     }
 }
 
-fn check_dates(leaf: &[u8], now: Timestamp) -> Result<Timestamp, CertificateError> {
+fn dates(leaf: &[u8]) -> Result<(Timestamp, Timestamp), CertificateError> {
     let (_, parsed) = X509Certificate::from_der(leaf).map_err(|_| CertificateError::NotX509)?;
     let validity = parsed.validity();
     let time = |seconds: i64| Timestamp::from_millis(seconds.saturating_mul(1000));
-    let (from, until) = (
+    Ok((
         time(validity.not_before.timestamp()),
         time(validity.not_after.timestamp()),
-    );
-    if now >= until {
-        return Err(CertificateError::Expired(until));
-    }
-    if now < from {
-        return Err(CertificateError::NotYetValid(from));
-    }
-    Ok(until)
+    ))
 }

@@ -75,7 +75,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that begins to connect at once. Needs a tokio runtime.
+    /// A client that connects when it is told to or with its first push. Needs
+    /// a tokio runtime.
     ///
     /// # Errors
     ///
@@ -105,6 +106,13 @@ impl Client {
             attempt_timeout: options.settings.attempt_timeout,
             renewed: Mutex::default(),
         })
+    }
+
+    /// Begins to connect, if it has not yet and its credential can be used.
+    pub fn connect(&self) {
+        if self.credentials.fault().is_none() {
+            self.pool.connect();
+        }
     }
 
     /// Waits, at most `limit`, until each connection is up or has failed once,
@@ -139,6 +147,13 @@ impl Client {
         let mut first = path(token);
         if first.is_none() {
             return own_fault("the device token cannot stand in a path").because("invalid_token");
+        }
+        if let Some(fault) = self.credentials.fault() {
+            let mut answer = Answer::new(Class::CredentialFault)
+                .because(fault.reason())
+                .unstarted();
+            answer.detail = Some(fault.to_string());
+            return answer;
         }
         let until = Instant::now() + self.attempt_timeout.min(attempt.time_left);
         let mut authorization = None;
@@ -217,8 +232,15 @@ impl PushClient for Client {
     }
 
     fn why_not_ready(&self) -> Option<String> {
+        if let Some(fault) = self.credentials.fault() {
+            return Some(fault.to_string());
+        }
         let trouble = self.status().trouble()?;
         Some(format!("no connection to APNs: {trouble}"))
+    }
+
+    fn is_used(&self) -> bool {
+        self.status().wanted > 0 || self.credentials.fault().is_some()
     }
 }
 

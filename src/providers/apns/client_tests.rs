@@ -1,5 +1,4 @@
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::join_all;
@@ -655,8 +654,7 @@ async fn a_certificate_is_shown_in_tls_and_no_token_is_sent() {
     let port = listener.local_addr().unwrap().port();
     let pair = rcgen::generate_simple_self_signed(vec!["client".to_owned()]).unwrap();
     let pem = pair.cert.pem() + &pair.signing_key.serialize_pem();
-    let now = Timestamp::from(SystemTime::now());
-    let certificate = certificate::read(pem.as_bytes(), None, now).unwrap();
+    let certificate = certificate::read(pem.as_bytes(), None).unwrap();
     let trusted = Arc::new(tls::roots(Some(pem.as_bytes())).unwrap());
     let verifier = WebPkiClientVerifier::builder_with_provider(trusted, tls::provider());
     let server = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();

@@ -10,7 +10,7 @@ use rustls_pki_types::pem::{PemObject, SectionKind};
 use crate::call::time::Timestamp;
 use crate::providers::tls;
 
-use super::certificate::{self, Certificate, CertificateError};
+use super::certificate::{self, Certificate, CertificateError, OutOfTime};
 use super::settings::{AppSettings, SettingsError};
 use super::signer::{SignError, Signer, Signers};
 
@@ -49,8 +49,7 @@ impl Credentials {
         };
         let password = read_password(app.certificate_password_file.as_deref())?;
         let read = InFile::new("certificate_file", file);
-        let now = Timestamp::from(SystemTime::now());
-        certificate::read(&read.bytes()?, password.as_deref(), now)
+        certificate::read(&read.bytes()?, password.as_deref())
             .map(|certificate| Self::Certificate(Arc::new(certificate)))
             .map_err(|problem| read.wrong(problem.into()))
     }
@@ -61,6 +60,16 @@ impl Credentials {
         match self {
             Self::Key(_) => None,
             Self::Certificate(certificate) => Some(certificate.expires()),
+        }
+    }
+
+    /// Why it cannot be used at this moment, if it cannot: a certificate has an
+    /// end and a beginning.
+    #[must_use]
+    pub fn fault(&self) -> Option<OutOfTime> {
+        match self {
+            Self::Key(_) => None,
+            Self::Certificate(certificate) => certificate.valid_at(SystemTime::now().into()).err(),
         }
     }
 
@@ -78,6 +87,18 @@ impl Credentials {
         match self {
             Self::Key(_) => None,
             Self::Certificate(certificate) => Some(certificate.identity()),
+        }
+    }
+}
+
+/// The same key of the same team, or the same certificate.
+impl PartialEq for Credentials {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            // [`Signers`] has one of each.
+            (Self::Key(one), Self::Key(two)) => Arc::ptr_eq(one, two),
+            (Self::Certificate(one), Self::Certificate(two)) => one == two,
+            (Self::Key(_) | Self::Certificate(_), _) => false,
         }
     }
 }

@@ -57,12 +57,12 @@ fn a_pem_holds_certificate_and_key() {
     let pair = pair();
     let (certificate, key) = (pair.cert.pem(), pair.signing_key.serialize_pem());
     let both = format!("{certificate}{key}");
-    let read = certificate::read(both.as_bytes(), None, now()).unwrap();
+    let read = certificate::read(both.as_bytes(), None).unwrap();
     assert_eq!(read.identity().0.len(), 1);
     assert!(read.expires() > now());
-    let without_key = certificate::read(certificate.as_bytes(), None, now());
+    let without_key = certificate::read(certificate.as_bytes(), None);
     assert_eq!(without_key.unwrap_err(), CertificateError::NoKey);
-    let without_certificate = certificate::read(key.as_bytes(), None, now());
+    let without_certificate = certificate::read(key.as_bytes(), None);
     assert_eq!(
         without_certificate.unwrap_err(),
         CertificateError::NoCertificate
@@ -70,7 +70,7 @@ fn a_pem_holds_certificate_and_key() {
     let locked = format!(
         "{certificate}-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"
     );
-    let locked = certificate::read(locked.as_bytes(), None, now());
+    let locked = certificate::read(locked.as_bytes(), None);
     assert_eq!(locked.unwrap_err(), CertificateError::EncryptedKey);
 }
 
@@ -81,7 +81,8 @@ fn a_certificate_out_of_its_time_is_refused() {
     params.not_before = date_time_ymd(2020, 1, 1);
     params.not_after = date_time_ymd(2021, 1, 1);
     let pem = params.self_signed(&key).unwrap().pem() + &key.serialize_pem();
-    let at = |text| certificate::read(pem.as_bytes(), None, Timestamp::parse(text).unwrap());
+    let read = certificate::read(pem.as_bytes(), None).unwrap();
+    let at = |text| read.valid_at(Timestamp::parse(text).unwrap());
     let late = at("2021-01-01T00:00:00Z").unwrap_err().to_string();
     assert!(late.contains("expired at 2021-01-01"), "{late}");
     let early = at("2019-12-31T00:00:00Z").unwrap_err().to_string();
@@ -100,17 +101,17 @@ fn a_p12_is_read_in_its_modern_and_its_legacy_forms() {
         (PbeWithShaAnd40BitRc4Cbc, MacAlgorithm::HmacSha1),
     ] {
         let file = p12(encryption, mac, "geheim");
-        let read = certificate::read(&file, Some("geheim"), now()).unwrap();
+        let read = certificate::read(&file, Some("geheim")).unwrap();
         assert_eq!(read.identity().0.len(), 1, "{encryption:?}");
         let identity = read.identity();
         let roots = tls::roots(Some(pair().cert.pem().as_bytes())).unwrap();
         assert!(tls::client_config(roots, Some(identity), &[]).is_ok());
-        let missing = certificate::read(&file, None, now()).unwrap_err();
+        let missing = certificate::read(&file, None).unwrap_err();
         assert_eq!(missing, CertificateError::PasswordMissing, "{encryption:?}");
-        let wrong = certificate::read(&file, Some("falsch"), now()).unwrap_err();
+        let wrong = certificate::read(&file, Some("falsch")).unwrap_err();
         assert_eq!(wrong, CertificateError::PasswordWrong, "{encryption:?}");
     }
-    let junk = certificate::read(&[0x30, 0x03, 1, 1, 1], None, now()).unwrap_err();
+    let junk = certificate::read(&[0x30, 0x03, 1, 1, 1], None).unwrap_err();
     assert!(matches!(junk, CertificateError::Unreadable(_)));
 }
 
@@ -144,7 +145,7 @@ fn a_p12_of_openssl_is_read() {
             Ok(_) | Err(_) => continue,
         }
         let file = std::fs::read(path("out.p12")).unwrap();
-        let read = certificate::read(&file, Some("geheim"), now()).unwrap();
+        let read = certificate::read(&file, Some("geheim")).unwrap();
         assert_eq!(read.identity().0, [pair.cert.der().clone()], "{extra:?}");
     }
 }

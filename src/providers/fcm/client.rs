@@ -92,8 +92,10 @@ impl Client {
             body_limit: BODY_LIMIT,
             tuning,
         };
+        let pool = Pool::new(endpoint, tls, options, metrics)?;
+        pool.connect();
         Ok(Self {
-            pool: Pool::new(endpoint, tls, options, metrics)?,
+            pool,
             requests,
             tokens,
             attempt_timeout: settings.attempt_timeout,

@@ -105,8 +105,9 @@ impl Drop for Slot {
 }
 
 impl Pool {
-    /// A pool that starts to connect at once. Needs a tokio runtime. `tls` is
-    /// for an endpoint that is https; it has to offer `h2`.
+    /// A pool that connects when it is told to or with its first request. Needs
+    /// a tokio runtime. `tls` is for an endpoint that is https; it has to offer
+    /// `h2`.
     ///
     /// # Errors
     /// The endpoint's host cannot be named in TLS.
@@ -129,6 +130,18 @@ impl Pool {
             _guard: cancel.clone().drop_guard(),
             cancel,
         })
+    }
+
+    /// Begins to connect, if it has not yet.
+    pub fn connect(&self) {
+        let wanted = self.shared.options.connections;
+        let first = self.shared.status.send_if_modified(|status| {
+            let before = std::mem::replace(&mut status.wanted, wanted);
+            before != wanted
+        });
+        if first {
+            self.shared.signals.changed.notify_one();
+        }
     }
 
     /// Makes one request, which has ended by `until`. `request` makes it once
@@ -218,6 +231,7 @@ impl Pool {
             let taken = now;
             return Some(Slot { connection, taken });
         }
+        self.connect();
         loop {
             // Registered before looking again, so that no stream that is freed
             // in between is missed.
@@ -260,6 +274,7 @@ impl Pool {
     /// Waits, at most `limit`, until each wanted connection is up or has failed
     /// once, and says how they are. Failed ones go on being tried.
     pub async fn warm(&self, limit: Duration) -> Status {
+        self.connect();
         let mut status = self.shared.status.subscribe();
         let all_tried = status.wait_for(|status| {
             let failed = usize::try_from(status.failures).unwrap_or(usize::MAX);

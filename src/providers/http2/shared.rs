@@ -70,7 +70,7 @@ impl Default for Tuning {
 /// How the connections of a client are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
-    /// As many as are to be open.
+    /// As many as are to be open; none before it is told to connect.
     pub wanted: usize,
     /// Up and taking requests.
     pub ready: usize,
@@ -114,10 +114,7 @@ impl Shared {
             gauges: Gauges::new(metrics, options.platform),
             signals: Arc::default(),
             connections: Mutex::default(),
-            status: watch::Sender::new(Status {
-                wanted: options.connections,
-                ..Status::default()
-            }),
+            status: watch::Sender::default(),
         }
     }
 

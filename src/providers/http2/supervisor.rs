@@ -130,7 +130,7 @@ impl Supervisor {
     /// How many connections are to be opened.
     fn missing(&self, opening: usize) -> usize {
         let shared = &self.shared;
-        let wanted = shared.options.connections;
+        let wanted = shared.status.borrow().wanted;
         let room = (wanted * ROOM).saturating_sub(shared.lock().len() + opening);
         let missing = wanted.saturating_sub(shared.healthy() + opening);
         missing.min(room)

@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::*;
 use crate::call::push::{Gate, PushKind};
 use crate::call::secret::Secret;
+use crate::metrics::LaneGauges;
 use crate::providers::fcm::access::refresh::Timing;
 use crate::providers::fcm::testing::{Fcm, Grant, OAuth, Reply, account};
 
@@ -156,7 +157,11 @@ async fn warming_opens_every_connection_and_sends_no_message() {
     assert_eq!(fcm.connections(), 2);
     assert!(fcm.posts().is_empty());
     let ready = r#"ringpush_connections{platform="android",state="ready"} "#;
-    assert!(metrics.render().contains(&format!("{ready}2")));
+    assert!(
+        metrics
+            .render(&LaneGauges::default())
+            .contains(&format!("{ready}2"))
+    );
     for _ in 0..10 {
         assert_eq!(ring(&client).await.class, Class::Accepted);
     }
@@ -166,7 +171,11 @@ async fn warming_opens_every_connection_and_sends_no_message() {
         "later pushes use the warm connections"
     );
     client.close().await;
-    assert!(metrics.render().contains(&format!("{ready}0")));
+    assert!(
+        metrics
+            .render(&LaneGauges::default())
+            .contains(&format!("{ready}0"))
+    );
 }
 
 #[tokio::test]
