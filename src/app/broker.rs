@@ -1,9 +1,11 @@
 //! A worker on `RabbitMQ`, from start to drain.
 
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -158,9 +160,13 @@ impl Admin {
         let insight = Arc::new(AppInsight::new(Arc::clone(app), broker));
         let serving = admin::serve(listener, insight, end.clone().cancelled_owned());
         let task = tokio::spawn(async move {
-            if let Err(error) = serving.await {
-                tracing::error!(%error, "the admin address is served no longer");
-            }
+            let why = match AssertUnwindSafe(serving).catch_unwind().await {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "panicked".to_owned(),
+            };
+            // Rings go on; whoever watches `/healthz` starts the worker again.
+            tracing::error!(error = why, "the admin address is served no longer");
         });
         Self { task, end }
     }

@@ -1,10 +1,12 @@
 //! A worker without a broker: events as JSON lines in, outcomes as JSON lines
 //! out.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use serde_json::json;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Semaphore, mpsc};
@@ -175,19 +177,21 @@ async fn read_events(
         };
         let (app, dead) = (Arc::clone(app), dead.clone());
         tracker.spawn(async move {
+            let _permit = permit;
             let delivery = Delivery {
                 body,
                 source: Source::Calls,
                 part: PartNumber::WHOLE,
                 trace: Arc::default(),
             };
-            if let Verdict::Dead(error) = handle_whole(app.dispatcher(), delivery).await {
-                let _ = dead.send(Line::Dead {
-                    line: number,
-                    error: error.to_string(),
-                });
-            }
-            drop(permit);
+            let handled = AssertUnwindSafe(handle_whole(app.dispatcher(), delivery));
+            let error = match handled.catch_unwind().await {
+                Ok(Verdict::Dead(error)) => error.to_string(),
+                Ok(Verdict::Settled | Verdict::Split(_) | Verdict::Abandoned) => return,
+                Err(_) => "handling it panicked, which is a fault in ringpush".to_owned(),
+            };
+            let line = number;
+            let _ = dead.send(Line::Dead { line, error });
         });
     }
     Ok(())

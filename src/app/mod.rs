@@ -38,9 +38,6 @@ pub use profiles::profiles;
 /// taken all the same: a provider that hangs must not hold up the others' rings.
 const WARM_UP: Duration = Duration::from_millis(500);
 
-/// How often brakes look at the clock, so that they recover without traffic.
-const TICK: Duration = Duration::from_secs(5);
-
 /// A worker without its source of events.
 #[derive(Debug)]
 pub struct App {
@@ -79,7 +76,7 @@ impl App {
         let builder = Builder::new(metrics.clone(), watch);
         let (lanes, routes) = builder.build(&config, None)?;
         let dispatcher = Dispatcher::new(config.ring, routes, reports, metrics.clone());
-        let app = Arc::new(Self {
+        Ok(Arc::new(Self {
             dispatcher: Arc::new(dispatcher),
             metrics,
             builder,
@@ -87,9 +84,7 @@ impl App {
             config: Mutex::new(config),
             tasks: TaskTracker::new(),
             end: CancellationToken::new(),
-        });
-        app.tasks.spawn(tick(Arc::clone(&app)));
-        Ok(app)
+        }))
     }
 
     /// What takes events.
@@ -190,19 +185,6 @@ impl App {
                 let classes = Class::ALL.map(Class::name);
                 self.metrics.end_app(&app, platform, &results, &classes);
             }
-        }
-    }
-}
-
-/// Lets brakes recover.
-async fn tick(app: Arc<App>) {
-    loop {
-        for lane in app.engine_lanes() {
-            lane.brake.tick();
-        }
-        tokio::select! {
-            () = tokio::time::sleep(TICK) => {}
-            () = app.end.cancelled() => return,
         }
     }
 }

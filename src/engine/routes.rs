@@ -132,7 +132,7 @@ impl Routes {
         })
     }
 
-    /// Every lane, for readiness, ticks and the status page.
+    /// Every lane, for readiness and the status page.
     pub fn lanes(&self) -> impl Iterator<Item = &Arc<Lane>> {
         self.apps.values().flat_map(|app| {
             let ios = app

@@ -1,10 +1,10 @@
 //! A push's way over its lane, or over two for an `auto` environment.
 
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use crate::call::event::{Environment, EnvironmentChoice};
 use crate::call::push::Class;
-use crate::call::secret::Secret;
 use crate::engine::lane::Lane;
 use crate::engine::push::{End, Push, PushEnd};
 use crate::engine::recent::Recent;
@@ -17,8 +17,12 @@ const MAX_TOKENS: usize = 100_000;
 /// For how long.
 const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 
-/// Which environment `auto` tokens turned out to live in.
-pub(super) struct Environments(Recent<Secret, Environment>);
+/// Which environment `auto` tokens turned out to live in, by a keyed hash of
+/// the token: however long those are, it has a bound in bytes.
+pub(super) struct Environments {
+    recent: Recent<u64, Environment>,
+    hasher: RandomState,
+}
 
 /// How a push went over one or two lanes.
 pub(super) struct Sent<'a> {
@@ -32,7 +36,10 @@ pub(super) struct Sent<'a> {
 
 impl Default for Environments {
     fn default() -> Self {
-        Self(Recent::new(MAX_TOKENS, REMEMBERED))
+        Self {
+            recent: Recent::new(MAX_TOKENS, REMEMBERED),
+            hasher: RandomState::new(),
+        }
     }
 }
 
@@ -65,7 +72,8 @@ impl Environments {
             push,
             finding,
         };
-        let remembered = self.0.get(push.token);
+        let token = self.hasher.hash_one(push.token);
+        let remembered = self.recent.get(&token);
         let first = remembered.unwrap_or(Environment::Production);
         let end = lanes.to(first).push(&push).await;
         if !answered(&end, Class::BadToken) {
@@ -77,7 +85,7 @@ impl Environments {
         last.attempts += end.attempts;
         last.unclear |= end.unclear;
         if answered(&last, Class::Accepted) {
-            self.0.insert(push.token.clone(), second);
+            self.recent.insert(token, second);
         }
         let finding = undecided(&last);
         // The outcome names the environment that answered last.

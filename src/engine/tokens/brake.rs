@@ -113,7 +113,7 @@ impl Brake {
         let mut state = self.lock();
         state.samples.add(token, Said::Accepted, now);
         state.last_accepted = Some(now);
-        self.judge(state, now);
+        self.judge(&mut state, now);
     }
 
     /// An answer said that something is wrong with this token.
@@ -125,23 +125,22 @@ impl Brake {
         if first {
             state.samples.add(token, Said::Bad, now);
         }
-        self.judge(state, now);
-    }
-
-    /// Looks at the clock only, so that a brake recovers without traffic.
-    pub fn tick(&self) {
-        self.judge(self.lock(), Instant::now());
+        self.judge(&mut state, now);
     }
 
     /// Whether every verdict is `suspect` for now.
     pub fn is_on(&self) -> bool {
-        self.lock().on
+        let mut state = self.lock();
+        // It recovers without traffic as well.
+        self.judge(&mut state, Instant::now());
+        state.on
     }
 
     /// Whether an unknown token may be called dead: others got through lately
     /// and the brake is off.
     pub fn trusts_unknown_tokens(&self) -> bool {
-        let state = self.lock();
+        let mut state = self.lock();
+        self.judge(&mut state, Instant::now());
         let lately = state
             .last_accepted
             .is_some_and(|at| at.elapsed() <= self.settings.brake_window);
@@ -153,7 +152,7 @@ impl Brake {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn judge(&self, mut state: MutexGuard<'_, State>, now: Instant) {
+    fn judge(&self, state: &mut State, now: Instant) {
         let before = now.checked_sub(self.settings.brake_window);
         state.samples.forget(before);
         let (bad, samples) = (state.samples.bad.len(), state.samples.len());
@@ -172,7 +171,6 @@ impl Brake {
         };
         if state.on != on {
             state.on = on;
-            drop(state);
             self.tell(on);
         }
     }
@@ -262,7 +260,6 @@ mod tests {
         }
         assert!(brake.is_on());
         tokio::time::advance(Duration::from_secs(301)).await;
-        brake.tick();
         assert!(!brake.is_on());
     }
 
