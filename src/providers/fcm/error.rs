@@ -109,10 +109,13 @@ impl ErrorCode {
     }
 }
 
-/// What an error's body says, as far as it can be read. Anything may be
-/// missing: proxies answer in HTML.
+/// What an error's body says, as far as it can be read. Anything may be missing.
 #[derive(Debug, Default)]
 struct ErrorBody {
+    /// It has the form of Google's errors. Google's front end answers in HTML
+    /// while it is at fault, and so do proxies and firewalls: that is no word
+    /// of FCM's on a project, an account or a message.
+    from_google: bool,
     /// There is an `FcmError`, whatever it holds.
     from_fcm: bool,
     code: Option<ErrorCode>,
@@ -132,16 +135,15 @@ impl ErrorBody {
         let Some(error) = error else {
             return Self::default();
         };
+        let status = word(error.get("status"));
+        let details = error.get("details").and_then(Value::as_array);
+        let coded = error.get("code").is_some_and(Value::is_u64);
         let mut read = Self {
-            status: word(error.get("status")),
+            from_google: coded || status.is_some() || details.is_some(),
+            status,
             ..Self::default()
         };
-        for detail in error
-            .get("details")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-        {
+        for detail in details.into_iter().flatten() {
             read.add(detail);
         }
         read
@@ -194,14 +196,15 @@ impl ErrorBody {
     /// What is left to go by where no known code is given.
     fn class_by_status(&self, status: u16) -> Class {
         match status {
+            429 => Class::Throttled,
+            500..=599 => Class::Unavailable,
+            400..=499 if !self.from_google => Class::Unavailable,
             400 if !self.from_fcm && !self.violations.is_empty() => Class::PayloadFault,
             401 => Class::StaleCredential,
             403 => Class::CredentialFault,
             // The project does not exist or is not ours. Every token would
             // look dead; none is.
             404 if !self.from_fcm => Class::CredentialFault,
-            429 => Class::Throttled,
-            500..=599 => Class::Unavailable,
             _ => Class::Unknown,
         }
     }
@@ -219,7 +222,10 @@ impl ErrorBody {
             .unwrap_or_else(|| format!("http_{status}"))
     }
 
-    fn detail(&self) -> Option<String> {
+    fn detail(&self, status: u16) -> Option<String> {
+        if !self.from_google {
+            return Some(format!("HTTP {status}, not from FCM: its errors are JSON"));
+        }
         if !self.violations.is_empty() {
             return Some(format!("refused: {}", self.violations.join(", ")));
         }
@@ -236,7 +242,7 @@ pub fn classify(head: &Parts, body: &[u8]) -> Answer {
     } else {
         let error = ErrorBody::read(body);
         let mut answer = Answer::new(error.class(status)).because(error.reason(status));
-        answer.detail = error.detail();
+        answer.detail = error.detail(status);
         let asked = || retry_after(&head.headers, SystemTime::now());
         if answer.class == Class::Throttled {
             answer.retry_after = Some(asked().unwrap_or(DEFAULT_WAIT));
