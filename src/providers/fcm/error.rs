@@ -1,7 +1,8 @@
 //! FCM's answers: what each of them means to us.
 //!
 //! Sources: "`ErrorCode`" and "Firebase Cloud Messaging error codes" for the
-//! codes, "google.rpc.BadRequest" and "google.rpc.ErrorInfo" for the details.
+//! codes, "google.rpc.BadRequest", "google.rpc.ErrorInfo" and
+//! "google.rpc.RetryInfo" for the details.
 //! Decided by the `errorCode` of the `FcmError` in `error.details`, since
 //! `error.status` is shared by unrelated faults: `NOT_FOUND` is said of a dead
 //! token and of a project that does not exist. Message texts drift and are
@@ -22,6 +23,10 @@ const DEFAULT_WAIT: Duration = Duration::from_secs(60);
 const FCM_ERROR: &str = "google.firebase.fcm.v1.FcmError";
 const BAD_REQUEST: &str = "google.rpc.BadRequest";
 const ERROR_INFO: &str = "google.rpc.ErrorInfo";
+const RETRY_INFO: &str = "google.rpc.RetryInfo";
+
+/// The status of a request that collided with another.
+const ABORTED: &str = "ABORTED";
 
 /// The field that names the device.
 const TOKEN_FIELD: &str = "message.token";
@@ -56,6 +61,7 @@ pub fn known_reasons() -> Vec<&'static str> {
     ];
     let words = codes.iter().filter_map(ErrorCode::known);
     let statuses = [
+        ABORTED,
         "UNAUTHENTICATED",
         "PERMISSION_DENIED",
         "NOT_FOUND",
@@ -121,6 +127,8 @@ struct ErrorBody {
     code: Option<ErrorCode>,
     status: Option<String>,
     info: Option<String>,
+    /// The wait that a `RetryInfo` asks for.
+    wait: Option<Duration>,
     /// Names of the fields that were found wrong.
     violations: Vec<String>,
 }
@@ -161,6 +169,8 @@ impl ErrorBody {
             }
         } else if kind.ends_with(ERROR_INFO) {
             self.info = self.info.take().or_else(|| word(detail.get("reason")));
+        } else if kind.ends_with(RETRY_INFO) {
+            self.wait = self.wait.or_else(|| duration(detail.get("retryDelay")?));
         } else if kind.ends_with(BAD_REQUEST) {
             let violations = detail.get("fieldViolations").and_then(Value::as_array);
             self.violations.extend(
@@ -197,8 +207,9 @@ impl ErrorBody {
     fn class_by_status(&self, status: u16) -> Class {
         match status {
             429 => Class::Throttled,
-            500..=599 => Class::Unavailable,
+            408 | 500..=599 => Class::Unavailable,
             400..=499 if !self.from_google => Class::Unavailable,
+            _ if self.status.as_deref() == Some(ABORTED) => Class::Unavailable,
             400 if !self.from_fcm && !self.violations.is_empty() => Class::PayloadFault,
             401 => Class::StaleCredential,
             403 => Class::CredentialFault,
@@ -243,7 +254,7 @@ pub fn classify(head: &Parts, body: &[u8]) -> Answer {
         let error = ErrorBody::read(body);
         let mut answer = Answer::new(error.class(status)).because(error.reason(status));
         answer.detail = error.detail(status);
-        let asked = || retry_after(&head.headers, SystemTime::now());
+        let asked = || retry_after(&head.headers, SystemTime::now()).or(error.wait);
         if answer.class == Class::Throttled {
             answer.retry_after = Some(asked().unwrap_or(DEFAULT_WAIT));
         } else if answer.class == Class::Unavailable {
@@ -283,6 +294,12 @@ fn word(value: Option<&Value>) -> Option<String> {
     let text = value?.as_str()?;
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     ((1..=64).contains(&text.len()) && text.bytes().all(plain)).then(|| text.to_owned())
+}
+
+/// A duration as JSON has it in Google's APIs: `"1.5s"`.
+fn duration(value: &Value) -> Option<Duration> {
+    let seconds: f64 = value.as_str()?.strip_suffix('s')?.parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 /// A field's path, cut to what a path can hold. The description beside it may

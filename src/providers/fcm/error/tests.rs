@@ -258,6 +258,36 @@ fn throttling_waits_as_long_as_asked_or_a_minute() {
     check(429, &bare, Class::Throttled, "RATE_LIMIT_EXCEEDED");
 }
 
+/// google.rpc.RetryInfo, as far as the header does not say it.
+#[test]
+fn a_wait_may_stand_in_the_details() {
+    let wait = |status, delay: &str, asked| {
+        let detail = format!(
+            r#"{{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":{delay}}}"#
+        );
+        let details = format!("{},{detail}", info("RATE_LIMIT_EXCEEDED"));
+        classify(status, body("X", &details).as_bytes(), asked).retry_after
+    };
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    assert_eq!(wait(429, r#""3s""#, None), seconds(3));
+    assert_eq!(wait(429, r#""3s""#, seconds(7)), seconds(7));
+    assert_eq!(
+        wait(503, r#""0.250s""#, None),
+        Some(Duration::from_millis(250))
+    );
+    for absurd in [r#""-1s""#, r#""1e99s""#, r#""NaNs""#, r#""3""#, "3", "null"] {
+        assert_eq!(wait(503, absurd, None), None, "{absurd}");
+        assert_eq!(wait(429, absurd, None), seconds(60), "{absurd}");
+    }
+}
+
+#[test]
+fn a_request_that_timed_out_or_collided_is_tried_again() {
+    check(409, &body("ABORTED", ""), Class::Unavailable, "ABORTED");
+    check(408, &body("CANCELLED", ""), Class::Unavailable, "CANCELLED");
+    check(408, "", Class::Unavailable, "http_408");
+}
+
 #[test]
 fn trouble_at_fcm_is_retried_and_waits_only_if_asked() {
     for status in [500, 502, 503, 504] {
