@@ -59,6 +59,26 @@ async fn a_valid_token_outlives_its_server() {
     scene.end().await;
 }
 
+/// What Google's front end says in HTML while it is at fault is no word on the
+/// project: the rings are tried again, and the lane is not paused.
+#[tokio::test]
+async fn a_fault_of_googles_front_end_loses_no_ring() {
+    let mut scene = Scene::playing("fcm-front-end").await;
+    for _ in 0..20 {
+        scene.ledger.ring("android", 1, 10).await;
+        sleep(Duration::from_millis(100)).await;
+    }
+    let books = scene.books().await;
+    books.balance(false);
+    books.all_accepted(&scene.stage.simulator);
+    let attempts = books
+        .of("push")
+        .filter_map(|push| push["attempts"].as_u64());
+    assert!(attempts.max() > Some(1), "the script was not played");
+    assert!(!scene.worker.log.text().contains("lane paused"));
+    scene.end().await;
+}
+
 /// Lanes: a provider that hangs delays its own platform only. (How little the
 /// other one is delayed is measured by `scripts/bench-bulkhead`; here other
 /// tests share the machine.)

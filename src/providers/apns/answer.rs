@@ -133,7 +133,7 @@ mod tests {
     fn what_is_not_json_is_an_answer_without_a_reason() {
         for body in ["", "<html>", "[]", r#"{"reason":7}"#, "\u{fffd}"] {
             let refused = answer(status(400), body);
-            assert_eq!(refused.class, Class::Unknown, "{body}");
+            assert_eq!(refused.class, Class::Unavailable, "{body}");
             assert_eq!(refused.reason, None);
             assert_eq!(refused.detail.as_deref(), Some("HTTP 400 without a reason"));
         }

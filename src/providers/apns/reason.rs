@@ -165,17 +165,16 @@ impl Reason {
     }
 }
 
-/// What an answer means. A known reason decides by itself; without one the
-/// status decides, and only a status that cannot be misread: 200 is accepted,
-/// 5xx is trouble at Apple's, a bare 429 asks for patience. Everything else is
-/// unknown, so that no proxy's 403 or 410 pauses an app or deletes a token.
+/// What an answer means. A known reason decides by itself. Without any it is
+/// no word of Apple's, who always gives one, but a proxy's or a front end's: an
+/// error is asked again, pauses no app and deletes no token.
 #[must_use]
 pub fn classify(status: u16, reason: Option<&Reason>) -> Class {
     match (status, reason) {
         (200, _) => Class::Accepted,
         (_, Some(Reason::Known(known))) => known.class(),
-        (500..=599, _) => Class::Unavailable,
         (429, None) => Class::Throttled,
+        (500..=599, _) | (400..=499, None) => Class::Unavailable,
         (_, Some(Reason::Unknown(_)) | None) => Class::Unknown,
     }
 }
@@ -233,13 +232,14 @@ mod tests {
     }
 
     #[test]
-    fn without_a_reason_only_an_unmistakable_status_decides() {
+    fn without_a_reason_it_is_no_word_of_apples_and_is_asked_again() {
         assert_eq!(classify(200, None), Class::Accepted);
-        assert_eq!(classify(500, None), Class::Unavailable);
-        assert_eq!(classify(502, None), Class::Unavailable);
-        assert_eq!(classify(429, None), Class::Throttled);
-        for status in [204, 302, 400, 403, 404, 410, 413] {
+        for status in [204, 302] {
             assert_eq!(classify(status, None), Class::Unknown, "{status}");
+        }
+        assert_eq!(classify(429, None), Class::Throttled);
+        for status in [400, 403, 404, 408, 410, 413, 500, 502] {
+            assert_eq!(classify(status, None), Class::Unavailable, "{status}");
         }
     }
 

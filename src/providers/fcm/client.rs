@@ -172,7 +172,10 @@ impl Client {
             Ok(reply) => {
                 let answer = error::classify(&reply.head, &reply.body);
                 reply.answered(answer.class == Class::Unavailable);
-                if answer.class == Class::StaleCredential {
+                // Whoever says 401 has not taken the token, even if that was
+                // not FCM.
+                let unwelcome = answer.status == Some(401) && answer.class == Class::Unavailable;
+                if answer.class == Class::StaleCredential || unwelcome {
                     self.tokens.refuse(&token);
                 }
                 answer

@@ -1,7 +1,8 @@
 //! FCM's answers: what each of them means to us.
 //!
 //! Sources: "`ErrorCode`" and "Firebase Cloud Messaging error codes" for the
-//! codes, "google.rpc.BadRequest" and "google.rpc.ErrorInfo" for the details.
+//! codes, "google.rpc.BadRequest", "google.rpc.ErrorInfo" and
+//! "google.rpc.RetryInfo" for the details.
 //! Decided by the `errorCode` of the `FcmError` in `error.details`, since
 //! `error.status` is shared by unrelated faults: `NOT_FOUND` is said of a dead
 //! token and of a project that does not exist. Message texts drift and are
@@ -22,6 +23,10 @@ const DEFAULT_WAIT: Duration = Duration::from_secs(60);
 const FCM_ERROR: &str = "google.firebase.fcm.v1.FcmError";
 const BAD_REQUEST: &str = "google.rpc.BadRequest";
 const ERROR_INFO: &str = "google.rpc.ErrorInfo";
+const RETRY_INFO: &str = "google.rpc.RetryInfo";
+
+/// The status of a request that collided with another.
+const ABORTED: &str = "ABORTED";
 
 /// The field that names the device.
 const TOKEN_FIELD: &str = "message.token";
@@ -56,6 +61,7 @@ pub fn known_reasons() -> Vec<&'static str> {
     ];
     let words = codes.iter().filter_map(ErrorCode::known);
     let statuses = [
+        ABORTED,
         "UNAUTHENTICATED",
         "PERMISSION_DENIED",
         "NOT_FOUND",
@@ -109,15 +115,20 @@ impl ErrorCode {
     }
 }
 
-/// What an error's body says, as far as it can be read. Anything may be
-/// missing: proxies answer in HTML.
+/// What an error's body says, as far as it can be read. Anything may be missing.
 #[derive(Debug, Default)]
 struct ErrorBody {
+    /// It has the form of Google's errors. Google's front end answers in HTML
+    /// while it is at fault, and so do proxies and firewalls: that is no word
+    /// of FCM's on a project, an account or a message.
+    from_google: bool,
     /// There is an `FcmError`, whatever it holds.
     from_fcm: bool,
     code: Option<ErrorCode>,
     status: Option<String>,
     info: Option<String>,
+    /// The wait that a `RetryInfo` asks for.
+    wait: Option<Duration>,
     /// Names of the fields that were found wrong.
     violations: Vec<String>,
 }
@@ -132,16 +143,15 @@ impl ErrorBody {
         let Some(error) = error else {
             return Self::default();
         };
+        let status = word(error.get("status"));
+        let details = error.get("details").and_then(Value::as_array);
+        let coded = error.get("code").is_some_and(Value::is_u64);
         let mut read = Self {
-            status: word(error.get("status")),
+            from_google: coded || status.is_some() || details.is_some(),
+            status,
             ..Self::default()
         };
-        for detail in error
-            .get("details")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-        {
+        for detail in details.into_iter().flatten() {
             read.add(detail);
         }
         read
@@ -159,6 +169,8 @@ impl ErrorBody {
             }
         } else if kind.ends_with(ERROR_INFO) {
             self.info = self.info.take().or_else(|| word(detail.get("reason")));
+        } else if kind.ends_with(RETRY_INFO) {
+            self.wait = self.wait.or_else(|| duration(detail.get("retryDelay")?));
         } else if kind.ends_with(BAD_REQUEST) {
             let violations = detail.get("fieldViolations").and_then(Value::as_array);
             self.violations.extend(
@@ -194,14 +206,16 @@ impl ErrorBody {
     /// What is left to go by where no known code is given.
     fn class_by_status(&self, status: u16) -> Class {
         match status {
+            429 => Class::Throttled,
+            408 | 500..=599 => Class::Unavailable,
+            400..=499 if !self.from_google => Class::Unavailable,
+            _ if self.status.as_deref() == Some(ABORTED) => Class::Unavailable,
             400 if !self.from_fcm && !self.violations.is_empty() => Class::PayloadFault,
             401 => Class::StaleCredential,
             403 => Class::CredentialFault,
             // The project does not exist or is not ours. Every token would
             // look dead; none is.
             404 if !self.from_fcm => Class::CredentialFault,
-            429 => Class::Throttled,
-            500..=599 => Class::Unavailable,
             _ => Class::Unknown,
         }
     }
@@ -219,7 +233,10 @@ impl ErrorBody {
             .unwrap_or_else(|| format!("http_{status}"))
     }
 
-    fn detail(&self) -> Option<String> {
+    fn detail(&self, status: u16) -> Option<String> {
+        if !self.from_google {
+            return Some(format!("HTTP {status}, not from FCM: its errors are JSON"));
+        }
         if !self.violations.is_empty() {
             return Some(format!("refused: {}", self.violations.join(", ")));
         }
@@ -236,8 +253,8 @@ pub fn classify(head: &Parts, body: &[u8]) -> Answer {
     } else {
         let error = ErrorBody::read(body);
         let mut answer = Answer::new(error.class(status)).because(error.reason(status));
-        answer.detail = error.detail();
-        let asked = || retry_after(&head.headers, SystemTime::now());
+        answer.detail = error.detail(status);
+        let asked = || retry_after(&head.headers, SystemTime::now()).or(error.wait);
         if answer.class == Class::Throttled {
             answer.retry_after = Some(asked().unwrap_or(DEFAULT_WAIT));
         } else if answer.class == Class::Unavailable {
@@ -277,6 +294,12 @@ fn word(value: Option<&Value>) -> Option<String> {
     let text = value?.as_str()?;
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     ((1..=64).contains(&text.len()) && text.bytes().all(plain)).then(|| text.to_owned())
+}
+
+/// A duration as JSON has it in Google's APIs: `"1.5s"`.
+fn duration(value: &Value) -> Option<Duration> {
+    let seconds: f64 = value.as_str()?.strip_suffix('s')?.parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 /// A field's path, cut to what a path can hold. The description beside it may

@@ -2,12 +2,14 @@
 //! it and watches over its health.
 
 use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{Ping, PingPong};
 use http::Request;
@@ -148,7 +150,9 @@ impl Driver {
     pub(super) async fn run(mut self, cancel: CancellationToken) {
         let why = tokio::select! {
             biased;
-            why = self.watch() => why,
+            why = AssertUnwindSafe(self.watch()).catch_unwind() => {
+                why.unwrap_or_else(|_| "its task panicked, which is a bug to report".to_owned())
+            }
             () = cancel.cancelled() => self.say_goodbye().await,
         };
         debug!(%why, "connection ended");

@@ -24,7 +24,7 @@ use super::dial::Target;
 use super::fault;
 use super::link::Link;
 use super::shared::{Options, Shared, Status};
-use super::supervisor::Supervisor;
+use super::supervisor::supervise;
 
 /// So many connections may turn out to be closed before a request is on one.
 const UNSENT: usize = 4;
@@ -122,8 +122,8 @@ impl Pool {
         let cancel = CancellationToken::new();
         let tracker = TaskTracker::new();
         let shared = Arc::new(Shared::new(target, options, metrics));
-        let supervisor = Supervisor::new(Arc::clone(&shared), tracker.clone(), cancel.clone());
-        tracker.spawn(supervisor.run());
+        let supervisor = supervise(Arc::clone(&shared), tracker.clone(), cancel.clone());
+        tracker.spawn(supervisor);
         Ok(Self {
             shared,
             tracker,

@@ -1,14 +1,16 @@
 //! The one task that opens and removes a pool's connections.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use backon::ExponentialBackoff;
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::time::{Instant, sleep_until};
+use futures_util::{FutureExt, StreamExt};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::providers::retry;
 
@@ -21,8 +23,28 @@ use super::shared::{Shared, Tuning};
 /// dead path turns one after the other suspect.
 const ROOM: usize = 3;
 
+/// How soon a supervisor that panicked is followed by another.
+const RESTART: Duration = Duration::from_secs(1);
+
+/// Opens and removes connections until it is cancelled.
+pub(super) async fn supervise(
+    shared: Arc<Shared>,
+    tracker: TaskTracker,
+    cancel: CancellationToken,
+) {
+    kept_up(|| Supervisor::new(shared.clone(), tracker.clone(), cancel.clone()).run()).await;
+}
+
+/// Starts a task again that panics: without it nobody would open connections.
+async fn kept_up<F: Future<Output = ()>>(mut task: impl FnMut() -> F) {
+    while AssertUnwindSafe(task()).catch_unwind().await.is_err() {
+        error!("what keeps the connections panicked, which is a bug to report; it starts again");
+        sleep(RESTART).await;
+    }
+}
+
 /// Opens what is missing and removes what is of no use any more.
-pub(super) struct Supervisor {
+struct Supervisor {
     shared: Arc<Shared>,
     tracker: TaskTracker,
     cancel: CancellationToken,
@@ -32,11 +54,7 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        tracker: TaskTracker,
-        cancel: CancellationToken,
-    ) -> Self {
+    fn new(shared: Arc<Shared>, tracker: TaskTracker, cancel: CancellationToken) -> Self {
         let backoff = Backoff::new(shared.options.tuning);
         Self {
             shared,
@@ -48,7 +66,7 @@ impl Supervisor {
     }
 
     /// Runs until it is cancelled.
-    pub(super) async fn run(mut self) {
+    async fn run(mut self) {
         let shared = Arc::clone(&self.shared);
         let mut opening = FuturesUnordered::new();
         let mut surplus_since: Option<Instant> = None;
@@ -231,5 +249,22 @@ impl Backoff {
 
     fn reset(&mut self) {
         *self = Self::new(self.tuning);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_keeps_the_connections_survives_a_panic() {
+        let mut runs = 0;
+        kept_up(|| {
+            runs += 1;
+            let last = runs == 3;
+            async move { assert!(last, "a bug") }
+        })
+        .await;
+        assert_eq!(runs, 3);
     }
 }

@@ -1,11 +1,12 @@
 //! Fetching one access token ("Using OAuth 2.0 for Server to Server
 //! Applications").
 //!
-//! `gcp_auth` reads the account, signs and reads the token. The request is made
-//! here: `gcp_auth` has no time limit for it, repeats a failure five times, keeps
-//! neither status nor body of a refusal (its error is the same for a key that
-//! was deleted and for a server in trouble), and trusts what `SSL_CERT_FILE`
-//! names in place of the system's roots.
+//! `gcp_auth` reads the account and signs. The request is made and its answer
+//! read here: `gcp_auth` has no time limit for it, repeats a failure five times,
+//! keeps neither status nor body of a refusal (its error is the same for a key
+//! that was deleted and for a server in trouble), trusts what `SSL_CERT_FILE`
+//! names in place of the system's roots, and panics at an `expires_in` that is
+//! too large.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,6 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use gcp_auth::CustomServiceAccount;
 use http::HeaderValue;
+use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -30,6 +32,32 @@ const SCOPE: &str = "https://www.googleapis.com/auth/firebase.messaging";
 const GRANT: &str = "urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer";
 
 const NO_TOKEN: &str = "the answer holds no access token";
+
+/// How long a token lives if the answer does not say: as long as all of
+/// Google's do.
+const USUAL_LIFE: f64 = 3600.0;
+/// The longest that Google gives one. What is said to live longer is renewed
+/// after that.
+const LONGEST_LIFE: f64 = 12.0 * 3600.0;
+
+/// The answer that brings a token (RFC 6749, 5.1).
+#[derive(Deserialize)]
+struct Granted {
+    access_token: String,
+    #[serde(default)]
+    expires_in: Value,
+}
+
+impl Granted {
+    /// Servers were seen to write the number as a text, and any number may
+    /// come.
+    fn life(&self) -> Duration {
+        let text = || self.expires_in.as_str()?.trim().parse().ok();
+        let seconds = self.expires_in.as_f64().or_else(text);
+        let seconds = seconds.filter(|s| !s.is_nan()).unwrap_or(USUAL_LIFE);
+        Duration::from_secs_f64(seconds.clamp(0.0, LONGEST_LIFE))
+    }
+}
 
 /// Fetches access tokens for one account.
 pub(super) struct Fetcher {
@@ -50,7 +78,7 @@ impl Fetcher {
         access_token(&token, serial)
     }
 
-    async fn ask(&self) -> Result<gcp_auth::Token, Trouble> {
+    async fn ask(&self) -> Result<Granted, Trouble> {
         let account = self.account.clone();
         // Reads the system's certificates, so not on a thread that serves calls.
         let prepare = move || Ok::<_, Trouble>((http_client()?, assertion(&account)?));
@@ -128,18 +156,30 @@ async fn read_body(mut response: reqwest::Response) -> reqwest::Result<Vec<u8>> 
 }
 
 /// What the token server's answer means.
-fn judge(status: u16, body: &[u8]) -> Result<gcp_auth::Token, Trouble> {
+fn judge(status: u16, body: &[u8]) -> Result<Granted, Trouble> {
     match status {
         200..=299 => serde_json::from_slice(body).map_err(|_| unavailable(NO_TOKEN.to_owned())),
         // Asked too often or too slowly: says nothing about the account.
         408 | 429 => Err(unavailable(format!("status {status}"))),
-        400..=499 => Err(Trouble::Refused(refusal(status, body))),
+        400..=499 => Err(refusal(status, body).map_or_else(
+            || {
+                unavailable(format!(
+                    "status {status}, not from the token server: its errors are JSON; look at what \
+                     stands on the way (proxy, firewall)"
+                ))
+            },
+            Trouble::Refused,
+        )),
         _ => Err(unavailable(format!("status {status}"))),
     }
 }
 
-fn refusal(status: u16, body: &[u8]) -> Refusal {
-    let json: Value = serde_json::from_slice(body).unwrap_or_default();
+/// What a token server says (RFC 6749, 5.2), or Google in its place. A page
+/// of a proxy or a firewall is no word on the account.
+fn refusal(status: u16, body: &[u8]) -> Option<Refusal> {
+    let json: Value = serde_json::from_slice(body).ok()?;
+    json.get("error")
+        .filter(|e| e.is_string() || e.is_object())?;
     let text = |key: &str| json.get(key).and_then(Value::as_str);
     let is_word = |w: &&str| {
         (1..=64).contains(&w.len()) && w.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
@@ -148,23 +188,20 @@ fn refusal(status: u16, body: &[u8]) -> Refusal {
         let printable = text.chars().filter(|c| !c.is_control());
         printable.take(200).collect()
     });
-    Refusal {
+    Some(Refusal {
         reason: text("error")
             .filter(is_word)
             .unwrap_or("oauth_refused")
             .to_owned(),
         detail: Some(description.unwrap_or_else(|| format!("status {status}"))),
-    }
+    })
 }
 
-fn access_token(token: &gcp_auth::Token, serial: u64) -> Result<AccessToken, Trouble> {
-    let mut header = HeaderValue::try_from(format!("Bearer {}", token.as_str()))
+fn access_token(token: &Granted, serial: u64) -> Result<AccessToken, Trouble> {
+    let mut header = HeaderValue::try_from(format!("Bearer {}", token.access_token))
         .map_err(|_| unavailable("the access token is not fit for a header".to_owned()))?;
     header.set_sensitive(true);
-    let expires_at = SystemTime::from(token.expires_at());
-    let life = expires_at
-        .duration_since(SystemTime::now())
-        .unwrap_or_default();
+    let life = token.life();
     if life.is_zero() {
         return Err(unavailable(
             "the access token is expired already".to_owned(),
@@ -173,7 +210,7 @@ fn access_token(token: &gcp_auth::Token, serial: u64) -> Result<AccessToken, Tro
     Ok(AccessToken {
         header,
         valid_until: Instant::now() + life,
-        expires_at: Timestamp::from(expires_at),
+        expires_at: Timestamp::from(SystemTime::now() + life),
         serial,
     })
 }
@@ -214,13 +251,7 @@ mod tests {
             refused(401, r#"{"error":"invalid_client"}"#).reason,
             "invalid_client"
         );
-        for body in [
-            "",
-            "<html>",
-            "[]",
-            r#"{"error":{"code":404}}"#,
-            r#"{"error":"a b"}"#,
-        ] {
+        for body in [r#"{"error":{"code":404}}"#, r#"{"error":"a b"}"#] {
             assert_eq!(refused(404, body).reason, "oauth_refused", "{body}");
         }
     }
@@ -234,6 +265,11 @@ mod tests {
             (408, ""),
             (302, ""),
             (200, "<html>"),
+            (403, ""),
+            (403, "<html>Blocked by the firewall</html>"),
+            (407, "Proxy Authentication Required"),
+            (404, "[]"),
+            (401, r#"{"message":"no"}"#),
         ] {
             let trouble = judge(status, body.as_bytes()).map(|_| ()).unwrap_err();
             assert!(matches!(trouble, Trouble::Unavailable(_)), "{status}");
@@ -249,10 +285,38 @@ mod tests {
         assert!(!format!("{token:?}").contains("s3cret"));
         for bad in [
             r#"{"access_token":"x","expires_in":0}"#,
+            r#"{"access_token":"x","expires_in":-1}"#,
+            r#"{"access_token":"x","expires_in":"-1e300"}"#,
             r#"{"access_token":"a\nb","expires_in":10}"#,
         ] {
             let token = judge(200, bad.as_bytes()).unwrap();
             assert!(access_token(&token, 0).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn whatever_is_said_of_a_tokens_life_it_is_one_that_can_be_waited_for() {
+        let life = |said: &str| {
+            let answer = format!(r#"{{"access_token":"x"{said}}}"#);
+            let token = judge(200, answer.as_bytes()).unwrap();
+            drop(access_token(&token, 0).unwrap());
+            token.life().as_secs()
+        };
+        for (said, seconds) in [
+            (r#","expires_in":3599"#, 3599),
+            (r#","expires_in":3599.9"#, 3599),
+            (r#","expires_in":"3599""#, 3599),
+            (r#","expires_in":9007199254740991"#, 12 * 3600),
+            (r#","expires_in":18446744073709551615"#, 12 * 3600),
+            (r#","expires_in":1e300"#, 12 * 3600),
+            (r#","expires_in":"inf""#, 12 * 3600),
+            (r#","expires_in":"NaN""#, 3600),
+            (r#","expires_in":"soon""#, 3600),
+            (r#","expires_in":[1]"#, 3600),
+            (r#","expires_in":null"#, 3600),
+            ("", 3600),
+        ] {
+            assert_eq!(life(said), seconds, "{said}");
         }
     }
 }

@@ -1,9 +1,11 @@
 //! The task that keeps an access token fresh.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use backon::ExponentialBackoff;
+use futures_util::FutureExt as _;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -68,7 +70,7 @@ impl Refresher {
         let mut pauses = self.timing.pauses();
         let mut asked_at = None;
         for serial in 0.. {
-            let pause = match self.fetcher.fetch(serial).await {
+            let pause = match survived(self.fetcher.fetch(serial)).await {
                 Ok(token) => {
                     pauses = self.timing.pauses();
                     let pause = self.timing.until_renewal(&token);
@@ -158,6 +160,16 @@ impl Refresher {
     }
 }
 
+/// A panic, such as a library's at an answer that it did not expect, must not
+/// end the task: nobody else would fetch tokens.
+async fn survived<T>(fetching: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
+    let fetched = AssertUnwindSafe(fetching).catch_unwind().await;
+    fetched.unwrap_or_else(|_| {
+        let problem = "fetching it panicked, which is a bug to report";
+        Err(Trouble::Unavailable(problem.to_owned()))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
@@ -179,6 +191,12 @@ mod tests {
         assert_eq!(wait(400), 200);
         assert_eq!(wait(60), 30);
         assert_eq!(wait(1), 1, "never a busy loop");
+    }
+
+    #[tokio::test]
+    async fn a_panic_while_a_token_is_fetched_is_a_trouble_like_another() {
+        let fetched: Result<(), _> = survived(async { panic!("a library's") }).await;
+        assert!(matches!(fetched, Err(Trouble::Unavailable(_))));
     }
 
     #[test]

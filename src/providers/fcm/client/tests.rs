@@ -322,10 +322,21 @@ async fn a_refusing_oauth_is_a_credential_fault_at_once_until_it_relents() {
         .unwrap();
 }
 
+const UNAUTHENTICATED: &str = r#"{"error":{"code":401,"status":"UNAUTHENTICATED"}}"#;
+
 #[tokio::test]
 async fn a_401_of_fifty_pushes_makes_one_token_request_and_the_old_token_is_gone() {
+    for (body, class) in [
+        (UNAUTHENTICATED, Class::StaleCredential),
+        ("<html>", Class::Unavailable),
+    ] {
+        a_401_renews_the_token(body, class).await;
+    }
+}
+
+async fn a_401_renews_the_token(body: &'static str, class: Class) {
     let fcm = Fcm::start(|seen| match seen.bearer.as_deref() {
-        Some("Bearer token-0") => Reply::Say(401, None, String::new()),
+        Some("Bearer token-0") => Reply::Say(401, None, body.to_owned()),
         _ => Reply::accepted(),
     })
     .await;
@@ -334,9 +345,7 @@ async fn a_401_of_fifty_pushes_makes_one_token_request_and_the_old_token_is_gone
     client.tokens().wait().await.unwrap();
     let fifty = || futures_util::future::join_all((0..50).map(|_| ring(&client)));
     let first = fifty().await;
-    let (stale, rest): (Vec<_>, Vec<_>) = first
-        .iter()
-        .partition(|a| a.class == Class::StaleCredential);
+    let (stale, rest): (Vec<_>, Vec<_>) = first.iter().partition(|a| a.class == class);
     assert!(!stale.is_empty());
     assert!(rest.iter().all(|a| a.class == Class::Accepted));
     assert!(fifty().await.iter().all(|a| a.class == Class::Accepted));
@@ -345,7 +354,7 @@ async fn a_401_of_fifty_pushes_makes_one_token_request_and_the_old_token_is_gone
 
 #[tokio::test]
 async fn forced_renewals_are_spaced() {
-    let fcm = Fcm::start(|_| Reply::Say(401, None, String::new())).await;
+    let fcm = Fcm::start(|_| Reply::Say(401, None, UNAUTHENTICATED.to_owned())).await;
     let oauth = OAuth::start([Grant::Token(3600)]).await;
     let client = client(&settings(&fcm), &oauth);
     let begun = Instant::now();
@@ -556,7 +565,7 @@ async fn even_at_level_trace_nothing_secret_is_logged() {
     // line is wanted when it is first met, and remembers a "no" of another test.
     let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::new());
     let _guard = tracing::subscriber::set_default(subscriber);
-    let fcm = Fcm::start(|_| Reply::Say(401, None, String::new())).await;
+    let fcm = Fcm::start(|_| Reply::Say(401, None, UNAUTHENTICATED.to_owned())).await;
     let failing = vec![Grant::Status(500, ""); 6];
     let oauth = OAuth::start(failing.into_iter().chain([Grant::Token(3600)])).await;
     let client = client(&settings(&fcm), &oauth);
