@@ -199,6 +199,20 @@ fn debug_shows_no_token_and_no_name() {
 }
 
 #[test]
+fn a_byte_order_mark_before_a_body_is_ignored() {
+    let body = format!("\u{feff}{}", ring());
+    let event = Event::decode(body.as_bytes(), LIMITS).unwrap();
+    assert_eq!(event, decode(&ring()).unwrap());
+    let parts = split(body.as_bytes(), &event).unwrap();
+    assert_eq!(parts.len(), 2);
+    // Columns are those that an editor shows.
+    let error = |body: &str| Event::decode(body.as_bytes(), LIMITS).unwrap_err();
+    assert_eq!(error("\u{feff}{\"v\": x"), error("{\"v\": x"));
+    // One mark, and only in front.
+    assert!(Event::decode(format!("\u{feff}{body}").as_bytes(), LIMITS).is_err());
+}
+
+#[test]
 fn splitting_keeps_every_byte_of_every_field() {
     let body = br#"{"v":1, "event":"ring","event_id":"0d5c1f7e-3c55-4f0e-9a10-6a3f0a7be001","call_id":"c",
       "sent_at":"2026-09-21T14:13:20Z","caller":{"id":"u"},"data":{"n":12345678901234567890123, "f": 1.50},
