@@ -118,7 +118,7 @@ impl Config {
     /// The file is missing or not TOML; a key is unknown, of the wrong type or
     /// cannot work. Says which and what to do.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(file).map_err(|error| {
+        let text = crate::files::read_text(file).map_err(|error| {
             let cure = "name an existing file with --config; the project's config/ringpush.toml \
                         is a documented example";
             ConfigError::new(file, None, format!("cannot be read ({error}); {cure}"))

@@ -16,7 +16,7 @@
 //!   retry), cancels, token verdicts and their brake, the last pushes.
 //! - [`call`]: the event, one device's push, outcomes, payload profiles. Pure:
 //!   no clock and no I/O.
-//! - [`metrics`], [`spans`], [`shutdown`], [`trust`]: leaves, know nothing of the rest.
+//! - [`metrics`], [`spans`], [`shutdown`], [`files`], [`trust`]: leaves, know nothing of the rest.
 //!
 //! [`simulator`] stands apart: strict `APNs`, FCM and OAuth servers for the
 //! demo, the tests and users. It shares no code with the clients it judges.
@@ -28,6 +28,7 @@ pub mod call;
 pub mod cli;
 pub mod config;
 pub mod engine;
+pub mod files;
 pub mod metrics;
 pub mod providers;
 pub mod shutdown;

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rustls_native_certs::{load_certs_from_paths, load_native_certs};
 use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 
 /// Why the system trusts nobody.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,14 +72,16 @@ pub fn roots() -> Result<Vec<CertificateDer<'static>>, TrustError> {
     let mut found = load_native_certs();
     found.certs.extend(hidden);
     if found.certs.is_empty() {
-        return Err(TrustError::NoRoots(problem(&found.errors)));
+        let problem = found.errors.first().map(|error| format!(" ({error})"));
+        return Err(TrustError::NoRoots(problem.unwrap_or_default()));
     }
     Ok(found.certs)
 }
 
-/// The system's roots that `rustls-native-certs` does not see because of
-/// `SSL_CERT_FILE`: none where that is not set. They are looked for where Linux
-/// and the BSDs keep them.
+/// What `rustls-native-certs` does not see because of `SSL_CERT_FILE`: the
+/// system's roots, looked for where Linux and the BSDs keep them, and those of
+/// the file itself, which a byte-order mark hides from it. None where that is
+/// not set.
 ///
 /// # Errors
 /// When the file is no use.
@@ -93,12 +96,12 @@ fn hidden_by<'a>(
     file: Option<&Path>,
     folders: impl Iterator<Item = &'a Path>,
 ) -> Result<Vec<CertificateDer<'static>>, TrustError> {
-    if added(file)?.is_empty() {
-        return Ok(Vec::new());
+    let mut found = added(file)?;
+    if !found.is_empty() {
+        // A folder may hold files that are no certificates.
+        found.extend(folders.flat_map(|folder| load_certs_from_paths(None, Some(folder)).certs));
     }
-    // A folder may hold files that are no certificates.
-    let found = folders.flat_map(|folder| load_certs_from_paths(None, Some(folder)).certs);
-    Ok(found.collect())
+    Ok(found)
 }
 
 /// Set to nothing it is not set.
@@ -111,21 +114,16 @@ fn added(file: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, TrustError
     let Some(file) = file else {
         return Ok(Vec::new());
     };
-    let added = load_certs_from_paths(Some(file), None);
-    if added.certs.is_empty() {
-        return Err(TrustError::File {
-            file: file.to_owned(),
-            problem: problem(&added.errors),
-        });
+    let useless = |problem| TrustError::File {
+        file: file.to_owned(),
+        problem,
+    };
+    let pem = crate::files::read(file).map_err(|error| useless(format!(" ({error})")))?;
+    let added: Vec<_> = CertificateDer::pem_slice_iter(&pem).flatten().collect();
+    if added.is_empty() {
+        return Err(useless(String::new()));
     }
-    Ok(added.certs)
-}
-
-fn problem(errors: &[rustls_native_certs::Error]) -> String {
-    errors
-        .first()
-        .map(|error| format!(" ({error})"))
-        .unwrap_or_default()
+    Ok(added)
 }
 
 #[cfg(test)]
@@ -147,10 +145,10 @@ mod tests {
         std::fs::write(system.join("root.pem"), root.pem()).unwrap();
         std::fs::write(system.join("README"), "no certificate").unwrap();
         let file = folder.path().join("own.pem");
-        std::fs::write(&file, own.pem()).unwrap();
+        std::fs::write(&file, "\u{feff}".to_owned() + &own.pem()).unwrap();
         let folders = || std::iter::once(system.as_path());
         let hidden = hidden_by(Some(&file), folders()).unwrap();
-        assert_eq!(hidden, [root.der().clone()]);
+        assert_eq!(hidden, [own.der().clone(), root.der().clone()]);
         assert_eq!(hidden_by(None, folders()).unwrap(), []);
     }
 

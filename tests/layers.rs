@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 #[path = "layers/files.rs"]
 mod files;
 
-const LEAVES: [&str; 4] = ["metrics", "shutdown", "spans", "trust"];
+const LEAVES: [&str; 5] = ["files", "metrics", "shutdown", "spans", "trust"];
 const ADAPTERS: [&str; 5] = [
     "amqp",
     "providers",
@@ -45,8 +45,9 @@ fn allowed(module: &str) -> Option<BTreeSet<&'static str>> {
         "providers::endpoint" | "providers::retry" | "providers::tls" => LEAVES.into(),
         "engine" => core().collect(),
         // It judges the clients: what it shared with them would cancel out.
-        "simulator" => ["shutdown"].into(),
-        "call" | "metrics" | "shutdown" | "spans" | "trust" => BTreeSet::new(),
+        "simulator" => ["files", "shutdown"].into(),
+        "trust" => ["files"].into(),
+        "call" | "files" | "metrics" | "shutdown" | "spans" => BTreeSet::new(),
         _ => return None,
     })
 }
@@ -117,6 +118,23 @@ fn no_ring_of_files() {
     });
     let shown: String = shown.collect();
     assert!(shown.is_empty(), "\n{shown}");
+}
+
+/// Any file may begin with a byte-order mark, which `files` drops.
+#[test]
+fn files_are_read_in_one_place() {
+    for source in sources() {
+        let code = source.text.split("#[cfg(test)]\nmod ").next().unwrap();
+        let reads = ["fs::read(", "fs::read_to_string(", "File::open("];
+        // `bench` reads /proc and the logs of what it started.
+        let exempt = ["files", "cli::bench::usage", "cli::bench::broker"];
+        assert!(
+            exempt.contains(&source.place.join("::").as_str())
+                || !reads.iter().any(|read| code.contains(read)),
+            "{}: read it by crate::files",
+            source.path.display()
+        );
+    }
 }
 
 #[test]

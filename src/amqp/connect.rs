@@ -232,7 +232,7 @@ fn hidden_roots() -> Result<String, AmqpError> {
 }
 
 fn read(key: &'static str, file: &Path) -> Result<Vec<u8>, AmqpError> {
-    std::fs::read(file).map_err(|error| AmqpError::Setting {
+    crate::files::read(file).map_err(|error| AmqpError::Setting {
         key,
         problem: format!("{} cannot be read: {error}", file.display()),
         cure: "check path and permissions",

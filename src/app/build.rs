@@ -320,7 +320,7 @@ fn fingerprint<'a>(settings: impl Hash, files: impl IntoIterator<Item = &'a Path
     for file in files {
         file.hash(&mut hasher);
         // They have just been read; one that vanished meanwhile differs.
-        std::fs::read(file).ok().hash(&mut hasher);
+        crate::files::read(file).ok().hash(&mut hasher);
     }
     hasher.finish()
 }

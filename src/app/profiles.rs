@@ -21,7 +21,7 @@ pub fn profiles(config: &Config) -> Result<Profiles, ConfigError> {
     for path in files(config, dir)? {
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         let wrong = |problem: &dyn Display| ConfigError::new(&path, None, problem);
-        let text = std::fs::read_to_string(&path).map_err(|e| wrong(&e))?;
+        let text = crate::files::read_text(&path).map_err(|e| wrong(&e))?;
         profiles.add(&name, &text).map_err(|e| wrong(&e))?;
         if let Some(profile) = profiles.get(&name) {
             profile.check().map_err(|e| wrong(&e))?;

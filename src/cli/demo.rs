@@ -221,7 +221,7 @@ impl Stage {
 /// What the environment says is meant for workers: nothing of it may send the
 /// demo's pushes anywhere but to its simulators.
 fn load(file: &Path) -> anyhow::Result<Config> {
-    let text = std::fs::read_to_string(file)?;
+    let text = crate::files::read_text(file)?;
     Ok(Config::parse_alone(&text, file)?)
 }
 

@@ -93,7 +93,7 @@ fn read(file: &PathBuf) -> anyhow::Result<Vec<Vec<u8>>> {
             .read_to_end(&mut text)
             .context("standard input")?;
     } else {
-        text = std::fs::read(file)
+        text = crate::files::read(file)
             .with_context(|| format!("{}: name an existing event file", file.display()))?;
     }
     if standard_input

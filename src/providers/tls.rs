@@ -82,7 +82,7 @@ pub fn roots_from(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
     let Some(file) = ca_file else {
         return roots(None);
     };
-    let pem = std::fs::read(file).map_err(|error| TlsError::Unreadable {
+    let pem = crate::files::read(file).map_err(|error| TlsError::Unreadable {
         file: file.to_owned(),
         error,
     })?;

@@ -119,7 +119,7 @@ fn http_client(asked_by: &'static str) -> Result<reqwest::Client, TelemetryError
         .tls_certs_merge(hidden);
     if let Some((name, file)) = file {
         let shown = file.to_string_lossy();
-        let pem = std::fs::read(&file)
+        let pem = crate::files::read(&file)
             .map_err(|error| fault(name, format!("{shown} cannot be read: {error}")))?;
         let certificates = reqwest::Certificate::from_pem_bundle(&pem)
             .ok()

@@ -95,7 +95,7 @@ impl Target {
 /// A simulator's configuration. The environment may say how the worker is set,
 /// but not where the load goes: in a container it names the way to Apple.
 fn of_simulator(file: &Path) -> anyhow::Result<Config> {
-    let text = std::fs::read_to_string(file).context("cannot read what the simulator wrote")?;
+    let text = crate::files::read_text(file).context("cannot read what the simulator wrote")?;
     let (mut config, own) = (
         Config::parse(&text, file)?,
         Config::parse_alone(&text, file)?,

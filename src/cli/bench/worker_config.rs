@@ -17,7 +17,7 @@ use super::target::Target;
 /// The configuration that it is made from is gone, or the file cannot be written.
 pub(super) fn write(target: &Target, file: &Path, command: &mut Command) -> anyhow::Result<()> {
     let config = &target.config;
-    let text = fs::read_to_string(config.file()).context("the configuration is gone")?;
+    let text = crate::files::read_text(config.file()).context("the configuration is gone")?;
     let mut table: Table = toml::from_str(&text)?;
     let folder = config.file().parent().unwrap_or(Path::new(""));
     resolve(&mut table, &absolute(folder).unwrap_or_default());

@@ -44,7 +44,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     let setup = args.setup.load()?;
     let named = || args.event.display();
-    let bytes = std::fs::read(&args.event)
+    let bytes = crate::files::read(&args.event)
         .with_context(|| format!("{}: name an existing event file", named()))?;
     let event = Event::decode(&bytes, setup.config.ring.limits())
         .with_context(|| format!("{}: not an event", named()))?;

@@ -24,7 +24,7 @@ pub(super) fn ring(plan: &Plan) -> anyhow::Result<Value> {
     };
     let template = match &plan.args.event {
         Some(file) => {
-            let text = std::fs::read(file)
+            let text = crate::files::read(file)
                 .map_err(|error| Usage(format!("--event {}: {error}", file.display())))?;
             let event: Map<String, Value> = serde_json::from_slice(&text).map_err(|error| {
                 Usage(format!(

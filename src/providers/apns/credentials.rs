@@ -209,7 +209,7 @@ impl<'a> InFile<'a> {
     }
 
     fn bytes(&self) -> Result<Vec<u8>, CredentialError> {
-        std::fs::read(self.file).map_err(|error| CredentialError::Unreadable {
+        crate::files::read(self.file).map_err(|error| CredentialError::Unreadable {
             key: self.key,
             file: self.file.to_owned(),
             error,

@@ -174,7 +174,8 @@ fn errors_name_file_key_and_cure_and_no_contents() {
     assert!(text.contains("P-256") && !text.contains("BEGIN"), "{text}");
 
     let key = KeyPair::generate().unwrap().serialize_pem();
-    std::fs::write(folder.path().join("key.p8"), key).unwrap();
+    // As an editor on Windows writes it.
+    std::fs::write(folder.path().join("key.p8"), format!("\u{feff}{key}")).unwrap();
     let credentials = load().unwrap();
     assert_eq!(credentials.signer().unwrap().team_id(), "ABCDE12345");
     assert_eq!(credentials.expires(), None);
@@ -199,7 +200,8 @@ fn a_certificate_is_loaded_with_its_password_file() {
     std::fs::write(folder.path().join("password"), "\n").unwrap();
     let text = load().unwrap_err().to_string();
     assert!(text.contains("`certificate_password_file`"), "{text}");
-    std::fs::write(folder.path().join("password"), "geheim\n").unwrap();
+    // As an editor on Windows writes it.
+    std::fs::write(folder.path().join("password"), "\u{feff}geheim\r\n").unwrap();
     let credentials = load().unwrap();
     assert!(credentials.expires().is_some() && credentials.signer().is_none());
     assert!(

@@ -92,7 +92,7 @@ impl ServiceAccount {
     /// # Errors
     /// Names the file, the key in it and the cure.
     pub fn load(file: &Path, project_id: Option<&str>) -> Result<Self, AccountError> {
-        std::fs::read(file)
+        crate::files::read(file)
             .map_err(AccountFault::Unreadable)
             .and_then(|bytes| Self::check(&bytes, project_id))
             .map_err(|fault| AccountError {
@@ -117,8 +117,6 @@ impl ServiceAccount {
     }
 
     fn check(bytes: &[u8], project_id: Option<&str>) -> Result<Self, AccountFault> {
-        // An editor on Windows may have put a byte order mark in front.
-        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let object: Map<String, Value> =
             serde_json::from_slice(bytes).map_err(|e| AccountFault::NotJson {
                 line: e.line(),
@@ -263,8 +261,9 @@ mod tests {
         json["project_id"] = Value::Null;
         let account = parse(&json, Some("example.com:calls")).unwrap();
         assert_eq!(account.project_id(), "example.com:calls");
-        let marked = format!("\u{feff}{}", account_json(URI));
-        assert!(ServiceAccount::parse(Path::new("a"), marked.as_bytes(), None).is_ok());
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), format!("\u{feff}{}", account_json(URI))).unwrap();
+        assert!(ServiceAccount::load(file.path(), None).is_ok());
     }
 
     #[test]

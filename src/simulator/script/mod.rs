@@ -156,7 +156,7 @@ impl Script {
     /// # Errors
     /// The file cannot be read, or a rule is wrong.
     pub fn from_file(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(path)
+        let text = crate::files::read_text(path)
             .map_err(|error| Error::Script(format!("{}: {error}", path.display())))?;
         let parsed = match path.extension() {
             Some(extension) if extension == "json" => Self::from_json(&text),
