@@ -11,6 +11,7 @@ mod error;
 mod fields;
 mod rules;
 mod split;
+mod targets;
 mod types;
 mod wire;
 mod words;
