@@ -202,6 +202,21 @@ async fn both_platforms_stand_side_by_side_within_the_terminal() {
 }
 
 #[tokio::test]
+async fn what_is_ignored_of_an_event_is_shown() {
+    let odd: Value =
+        serde_json::from_str(&std::fs::read_to_string(fixture("odd/media-unknown.json")).unwrap())
+            .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let event = folder.path().join("event.json");
+    std::fs::write(&event, odd["event"].to_string()).unwrap();
+    let (code, shown) = render(&["--event", event.to_str().unwrap()]).await;
+    assert_eq!(
+        (code, &shown["devices"][0]["ignored"]),
+        (0, &odd["ignored"])
+    );
+}
+
+#[tokio::test]
 async fn what_is_asked_for_is_chosen_and_what_is_not_there_is_named() {
     let event = fixture("events/03-every-device-of-one-person.json");
     let (code, shown) = render(&["--event", &event, "--platform", "android"]).await;

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::call::event::without_mark;
 use crate::call::outcome::TraceContext;
 
 use super::confirm_channel::ConfirmChannel;
@@ -44,7 +45,7 @@ impl Summary {
     /// Reads an event.
     #[must_use]
     pub fn of(body: &[u8]) -> Self {
-        let Ok(sketch) = serde_json::from_slice::<Sketch>(body) else {
+        let Ok(sketch) = serde_json::from_slice::<Sketch>(without_mark(body)) else {
             return Self {
                 key: "ring",
                 event_id: None,
@@ -220,6 +221,7 @@ mod tests {
                 "cancel",
             ),
             (r#"{"event":"cancel"}"#, "cancel"),
+            ("\u{feff}{\"event\":\"cancel\"}", "cancel"),
             (r#"{"event":"ring","devices":[]}"#, "ring"),
             (r#"{"event":"ring","devices":7}"#, "ring"),
             ("not JSON", "ring"),

@@ -227,6 +227,9 @@ impl Preview<'_> {
         if let Some(assumed) = self.assumed {
             object["assumed"] = json!(assumed);
         }
+        if let Some(ignored) = &self.device.ignored {
+            object["ignored"] = json!(ignored);
+        }
         object
     }
 }

@@ -52,6 +52,7 @@ async fn every_reason_of_our_own_is_listed() {
         "unknown_profile",
         "invalid_token",
         "duplicate_device",
+        "duplicate_token",
         "payload_too_large",
         "lane_paused",
         "oauth_unavailable",

@@ -130,7 +130,8 @@ async fn an_auto_environment_is_found_and_remembered() {
 #[tokio::test]
 async fn a_device_that_cannot_be_rung_is_rejected_by_name() {
     let (stage, worker, mut outcomes) = begin().await;
-    let good = ios("good", &ios_token());
+    let token = ios_token();
+    let good = ios("good", &token);
     let bad = [
         (
             "unknown_app",
@@ -148,6 +149,7 @@ async fn a_device_that_cannot_be_rung_is_rejected_by_name() {
             "duplicate_device",
             json!({"id": "good", "platform": "ios", "app": APP, "token": "ab12"}),
         ),
+        ("duplicate_token", ios("b4", &token.to_uppercase())),
     ];
     let devices: Vec<Value> = [good]
         .into_iter()
@@ -156,7 +158,7 @@ async fn a_device_that_cannot_be_rung_is_rejected_by_name() {
     stage.client.publish("ring", &ring(&devices)).await;
     let mut reasons: Vec<String> = Vec::new();
     let mut rang = 0;
-    for outcome in outcomes.pushes(5).await {
+    for outcome in outcomes.pushes(6).await {
         if outcome["result"] == "accepted" {
             rang += 1;
             continue;

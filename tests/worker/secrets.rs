@@ -128,7 +128,7 @@ async fn everything_that_goes_wrong(stage: &Stage, tokens: &mut Vec<String>) {
 /// Messages that cannot be understood, with secrets in them.
 async fn nonsense(stage: &Stage, event: &Value) {
     let mut bad = event.clone();
-    bad["caller"]["name"] = json!([CALLER]);
+    bad["caller"]["id"] = json!([CALLER]);
     let mut bodies = vec![bad.to_string()];
     bad["caller"] = CALLER.into();
     bodies.push(bad.to_string());

@@ -24,7 +24,8 @@ async fn events_in_lines_become_outcomes_in_lines() {
     site.simulator.unregister(&dead, chrono::Utc::now());
     let good = ring(&[ios("i", &ios_token()), android("a", &android_token())]);
     let gone = ring(&[ios("d", &dead)]);
-    let text = format!("{good}\n{{\"v\": 2}}\nno json\r\n{gone}");
+    // .NET's writers put a byte-order mark in front.
+    let text = format!("\u{feff}{good}\n{{\"v\": 2}}\nno json\r\n{gone}");
     let mut input = worker.input.take().expect("its standard input");
     input.write_all(text.as_bytes()).await.unwrap();
     drop(input);

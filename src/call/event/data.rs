@@ -1,9 +1,8 @@
-//! Fields that only the apps understand, and fields that nobody does.
+//! Fields that only the apps understand.
 
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
-use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 /// Opaque fields for the app, in the producer's order. Cheap to clone; `Debug`
@@ -37,17 +36,5 @@ impl Default for Data {
 impl fmt::Debug for Data {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Data([redacted])")
-    }
-}
-
-/// Fields of a nested object that mean nothing. They are ignored, but they must
-/// be values that can be held (numbers of a size that exists, not nested too
-/// deep).
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ignored;
-
-impl<'de> Deserialize<'de> for Ignored {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Map::<String, Value>::deserialize(deserializer).map(|_| Self)
     }
 }

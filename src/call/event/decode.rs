@@ -18,6 +18,14 @@ impl Event {
         if body.len() > MAX_BODY {
             return Err(EventError::new("body", "longer than 512 KiB"));
         }
+        let body = without_mark(body);
         wire::read(body, limits).map_or_else(|| diagnose(body, limits), Ok)
     }
+}
+
+/// A body without the byte-order mark that .NET's writers and some editors
+/// put before it.
+#[must_use]
+pub fn without_mark(body: &[u8]) -> &[u8] {
+    body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body)
 }

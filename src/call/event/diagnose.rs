@@ -1,20 +1,19 @@
 //! The slow way to an event: a broken one is told which field is wrong and
-//! how, and one bad device does not take the others with it. Texts of errors
-//! never quote values, for they end up in logs and headers.
+//! how, what need not be there is left out where it is wrong, and one bad
+//! device does not take the others with it. Texts of errors never quote
+//! values, for they end up in logs and headers.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 
-use super::data::Data;
 use super::error::EventError;
-use super::fields::{Fields, RawFields, UNREADABLE, known_fields};
-use super::rules::{
-    ALERT_TOKEN, DEVICE_FIELDS, EVENT_FIELDS, check_alert_token, check_device, check_event,
-};
+use super::fields::{RawFields, read};
+use super::rules::{ALERT_TOKEN, alert_token, device_fields, event_fields};
+use super::targets::repeated;
 use super::types::{BadDevice, Device, DeviceEntry, Event, Limits};
 use super::wire::{DeviceFields, EventFields, MAX_DEVICES, Object};
 use super::words::{EventKind, Platform};
@@ -25,18 +24,14 @@ use super::words::{EventKind, Platform};
 /// The first rule that the event as a whole breaks.
 pub(super) fn diagnose(body: &[u8], limits: Limits) -> Result<Event, EventError> {
     let raw: RawFields<'_> = serde_json::from_slice(body).map_err(|e| invalid_json(&e))?;
-    let (map, unreadable) = known_fields(&raw, &EVENT_FIELDS);
-    if let Some(name) = unreadable {
-        return Err(EventError::new(name, UNREADABLE));
-    }
-    check_event(&Fields {
-        map: &map,
-        at: String::new(),
-    })?;
-    let map = Value::Object(map);
+    let kind = text_of(&raw, "event").and_then(|kind| EventKind::named(&kind));
+    let fields = event_fields(kind.unwrap_or(EventKind::Ring));
+    let mut ignored = Vec::new();
+    let map = Value::Object(read(&raw, &fields, "", &mut ignored)?);
     let event = EventFields::deserialize(&map).ok();
     let event = event.and_then(|fields| fields.event(limits));
     let mut event = event.ok_or_else(|| unnamed("body"))?;
+    event.ignored = sentence(None, &ignored);
     event.devices = diagnose_devices(raw.get("devices").copied(), &event)?;
     Ok(event)
 }
@@ -59,6 +54,22 @@ fn invalid_json(error: &serde_json::Error) -> EventError {
     )
 }
 
+/// A field's text, if there is some.
+fn text_of(raw: &RawFields<'_>, name: &str) -> Option<String> {
+    let text: Option<String> = serde_json::from_str(raw.get(name)?.get()).ok();
+    text.filter(|text| !text.is_empty())
+}
+
+/// What was ignored, for outcomes; behind what was ignored before.
+fn sentence(before: Option<&Arc<str>>, ignored: &[EventError]) -> Option<Arc<str>> {
+    if ignored.is_empty() {
+        return before.cloned();
+    }
+    let ignored: Vec<String> = ignored.iter().map(ToString::to_string).collect();
+    let begin = before.map_or("ignored: ".to_owned(), |before| format!("{before}; "));
+    Some((begin + &ignored.join("; ")).into())
+}
+
 fn diagnose_devices(raw: Option<&RawValue>, event: &Event) -> Result<Vec<DeviceEntry>, EventError> {
     let raw: Vec<&RawValue> = match raw.map(RawValue::get) {
         None | Some("null") => Vec::new(),
@@ -76,89 +87,100 @@ fn diagnose_devices(raw: Option<&RawValue>, event: &Event) -> Result<Vec<DeviceE
     }
     let mut seen = HashSet::with_capacity(raw.len());
     let mut app = Arc::from("");
-    Ok(raw
+    let mut entries: Vec<DeviceEntry> = raw
         .iter()
         .enumerate()
         .map(|(index, raw)| {
             // Most devices of an event with a bad one are good.
             let good = serde_json::from_str::<Object<DeviceFields<'_>>>(raw.get()).ok();
-            let good = good.and_then(|Object(fields)| fields.device(&event.data, &mut app));
+            let good = good.and_then(|Object(fields)| fields.device(event, &mut app));
             let device = match good {
                 Some(device) if seen.insert(Arc::clone(&device.id)) => Ok(Arc::new(device)),
-                Some(_) | None => diagnose_device(raw, index, &event.data, &mut seen),
+                Some(_) | None => diagnose_device(raw, index, event, &mut seen),
             };
             DeviceEntry { device }
         })
-        .collect())
+        .collect();
+    for (index, device) in repeated(&entries) {
+        let path = format!("devices[{index}].token");
+        entries[index].device = Err(Box::new(BadDevice {
+            id: Some(Arc::clone(&device.id)),
+            platform: device.platform,
+            app: Some(Arc::clone(&device.app)),
+            reason: "duplicate_token",
+            error: EventError::new(path, "stands in this event already"),
+        }));
+    }
+    Ok(entries)
 }
 
 fn diagnose_device(
     raw: &RawValue,
     index: usize,
-    event_data: &Data,
+    event: &Event,
     seen: &mut HashSet<Arc<str>>,
 ) -> Result<Arc<Device>, Box<BadDevice>> {
     let at = format!("devices[{index}]");
-    let mut bad = BadDevice {
-        id: None,
-        platform: Platform::Unknown,
-        app: None,
-        reason: "invalid_device",
-        error: EventError::new(at.clone(), "must be an object"),
-    };
     let Ok(raw) = serde_json::from_str::<RawFields<'_>>(raw.get()) else {
-        return Err(Box::new(bad));
-    };
-    let (map, unreadable) = known_fields(&raw, &DEVICE_FIELDS);
-    let fields = Fields {
-        map: &map,
-        at: at + ".",
+        return Err(Box::new(BadDevice {
+            id: None,
+            platform: Platform::Unknown,
+            app: None,
+            reason: "invalid_device",
+            error: EventError::new(at, "must be an object"),
+        }));
     };
     // What can be known of a bad device is known before the first rule is
     // applied, so that its report says as much as possible.
-    bad.id = fields.required_text("id").ok().map(Arc::from);
-    bad.app = fields.required_text("app").ok().map(Arc::from);
-    let platform = map.get("platform").and_then(Value::as_str);
-    bad.platform = platform
-        .and_then(Platform::named)
-        .unwrap_or(Platform::Unknown);
-    if let Some(id) = &bad.id
+    let id: Option<Arc<str>> = text_of(&raw, "id").map(Arc::from);
+    let platform = text_of(&raw, "platform").and_then(|name| Platform::named(&name));
+    let platform = platform.unwrap_or(Platform::Unknown);
+    let bad = |reason, error| {
+        Box::new(BadDevice {
+            id: id.clone(),
+            platform,
+            app: text_of(&raw, "app").map(Arc::from),
+            reason,
+            error,
+        })
+    };
+    if let Some(id) = &id
         && !seen.insert(Arc::clone(id))
     {
-        bad.reason = "duplicate_device";
-        bad.error = fields.error("id", "stands in this event already");
-        return Err(Box::new(bad));
+        let error = EventError::new(format!("{at}.id"), "stands in this event already");
+        return Err(bad("duplicate_device", error));
     }
-    if let Some(name) = unreadable.filter(|name| *name != ALERT_TOKEN) {
-        bad.error = fields.error(name, UNREADABLE);
-        return Err(Box::new(bad));
-    }
-    if let Err((reason, error)) = check_device(&fields, bad.platform) {
-        (bad.reason, bad.error) = (reason, error);
-        return Err(Box::new(bad));
-    }
-    let alert_token = match unreadable {
-        Some(_) => Err(fields.error(ALERT_TOKEN, UNREADABLE)),
-        None => check_alert_token(&fields, bad.platform),
-    };
-    bad.error = unnamed(fields.at.trim_end_matches('.'));
-    good_device(map, alert_token, event_data).ok_or_else(|| Box::new(bad))
+    good_device(&raw, &at, platform, event).map_err(|error| {
+        let reason = match error.path.rsplit_once('.') {
+            Some((_, "platform")) => "unknown_platform",
+            Some((_, "token")) => "invalid_token",
+            _ => "invalid_device",
+        };
+        bad(reason, error)
+    })
 }
 
-/// A device that keeps all rules, except perhaps that for its alert token.
+/// A device that keeps all rules, except perhaps those for what it can do
+/// without.
 fn good_device(
-    mut map: Map<String, Value>,
-    alert_token: Result<(), EventError>,
-    event_data: &Data,
-) -> Option<Arc<Device>> {
-    if alert_token.is_err() {
-        map.remove(ALERT_TOKEN);
+    raw: &RawFields<'_>,
+    at: &str,
+    platform: Platform,
+    event: &Event,
+) -> Result<Arc<Device>, EventError> {
+    let (dot, mut ignored) = (format!("{at}."), Vec::new());
+    let mut map = read(raw, &device_fields(platform), &dot, &mut ignored)?;
+    let alert_token = alert_token(platform).read(raw, &dot, &mut ignored);
+    if let Ok(Some(token)) = &alert_token {
+        map.insert(ALERT_TOKEN.to_owned(), token.clone());
     }
     let map = Value::Object(map);
-    let fields = DeviceFields::deserialize(&map).ok()?;
-    let mut device = fields.device(event_data, &mut Arc::from(""))?;
+    let fields = DeviceFields::deserialize(&map).ok();
+    let device = fields.and_then(|fields| fields.device(event, &mut Arc::from("")));
+    let mut device = device.ok_or_else(|| unnamed(at))?;
     if let Err(error) = alert_token {
         device.alert_token = Some(Err(error));
     }
-    Some(Arc::new(device))
+    device.ignored = sentence(event.ignored.as_ref(), &ignored);
+    Ok(Arc::new(device))
 }

@@ -11,12 +11,13 @@ mod error;
 mod fields;
 mod rules;
 mod split;
+mod targets;
 mod types;
 mod wire;
 mod words;
 
 pub use data::Data;
-pub use decode::MAX_BODY;
+pub use decode::{MAX_BODY, without_mark};
 pub use error::EventError;
 pub use split::{MAX_PART, Part, PartNumber, split};
 pub use types::{

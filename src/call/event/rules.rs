@@ -1,159 +1,199 @@
 //! The rules for an event's fields and a device's, in the order in which a
 //! broken one is named. What they let through, `wire` decodes.
+//!
+//! Which call, which phone and when must be right. All else is decoration: a
+//! phone rings without it.
+
+use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::error::EventError;
-use super::fields::Fields;
+use super::fields::{Field, Need, Rule};
 use super::wire::{MAX_CALL_ID, token_problem};
 use super::words::{
     CancelReason, ConversationType, EnvironmentChoice, EventKind, HandleType, Media, Platform,
 };
+use crate::call::ids;
+use crate::call::time::Timestamp;
+
+type Checked = Result<(), Cow<'static, str>>;
 
 /// Every field of an event but `devices`.
-pub(super) const EVENT_FIELDS: [&str; 14] = [
-    "v",
-    "event",
-    "event_id",
-    "call_id",
-    "call_uuid",
-    "sent_at",
-    "expires_at",
-    "media",
-    "caller",
-    "callee",
-    "conversation",
-    "reason",
-    "profile",
-    "data",
+pub(super) fn event_fields(kind: EventKind) -> [Field; 14] {
+    let of_caller = match kind {
+        EventKind::Ring => required,
+        EventKind::Cancel => optional,
+    };
+    let reason = match kind {
+        EventKind::Ring => |_: &Value| Err("only a cancel has one".into()),
+        EventKind::Cancel => |value: &Value| one_of(value, CancelReason::NAMES),
+    };
+    [
+        required("v", Rule::Value(version)),
+        required("event", Rule::Value(|v| one_of(v, EventKind::NAMES))),
+        required("event_id", Rule::Value(uuid)),
+        required("call_id", Rule::Value(call_id)),
+        optional("call_uuid", Rule::Value(uuid)),
+        required("sent_at", Rule::Value(time)),
+        optional("expires_at", Rule::Value(time)),
+        optional("media", Rule::Value(|v| one_of(v, Media::NAMES))),
+        of_caller("caller", Rule::Object(CALLER)),
+        optional("callee", Rule::Object(CALLEE)),
+        optional("conversation", Rule::Object(CONVERSATION)),
+        optional("reason", Rule::Value(reason)),
+        optional("profile", Rule::Value(filled)),
+        optional("data", Rule::Value(data)),
+    ]
+}
+
+const CALLER: &[Field] = &[
+    required("id", Rule::Value(filled)),
+    optional("name", Rule::Value(text)),
+    optional("handle", Rule::Value(text)),
+    optional("handle_type", Rule::Value(|v| one_of(v, HandleType::NAMES))),
+    optional("avatar_url", Rule::Value(text)),
 ];
 
-/// Every field of a device. The last one is the only one that may be wrong
-/// while the device rings all the same.
-pub(super) const DEVICE_FIELDS: [&str; 9] = [
-    "id",
-    "platform",
-    "app",
-    "token",
-    "environment",
-    "registered_at",
-    "data",
-    "sealed",
-    ALERT_TOKEN,
+const CALLEE: &[Field] = &[
+    required("id", Rule::Value(filled)),
+    optional("name", Rule::Value(text)),
+];
+
+const CONVERSATION: &[Field] = &[
+    required("type", Rule::Value(|v| one_of(v, ConversationType::NAMES))),
+    required("id", Rule::Value(filled)),
+    optional("name", Rule::Value(text)),
+];
+
+/// Every field of a device but [`ALERT_TOKEN`].
+pub(super) fn device_fields(platform: Platform) -> [Field; 8] {
+    [
+        required("id", Rule::Value(filled)),
+        required("platform", Rule::Value(known_platform)),
+        required("app", Rule::Value(filled)),
+        required("token", Rule::Value(token_of(platform))),
+        optional(
+            "environment",
+            Rule::Value(|v| one_of(v, EnvironmentChoice::NAMES)),
+        ),
+        optional("registered_at", Rule::Value(time)),
+        optional("data", Rule::Value(data)),
+        // Whoever seals means nobody else to read it, so that a payload in
+        // clear cannot take its place.
+        Field {
+            name: "sealed",
+            need: Need::Right,
+            rule: Rule::Object(SEALED),
+        },
+    ]
+}
+
+const SEALED: &[Field] = &[
+    required("kid", Rule::Value(filled)),
+    required("ct", Rule::Value(filled)),
 ];
 
 /// The field with a device's ordinary (non-VoIP) token.
 pub(super) const ALERT_TOKEN: &str = "alert_token";
 
-/// The first rule that an event breaks, its devices aside.
-pub(super) fn check_event(fields: &Fields<'_>) -> Result<(), EventError> {
-    match fields.map.get("v") {
-        Some(Value::Number(v)) if v.as_u64() == Some(1) => {}
-        Some(_) => return Err(fields.error("v", "must be 1")),
-        None => return Err(fields.error("v", "required")),
+/// A ring never goes to it, so a bad one is found out only by what would.
+pub(super) fn alert_token(platform: Platform) -> Field {
+    Field {
+        name: ALERT_TOKEN,
+        need: Need::Right,
+        rule: Rule::Value(token_of(platform)),
     }
-    let kind = fields.choice("event", EventKind::NAMES)?;
-    let kind = fields.required("event", kind)?;
-    fields.required("event_id", fields.uuid("event_id")?)?;
-    if fields.required_text("call_id")?.len() > MAX_CALL_ID {
-        return Err(fields.error("call_id", "longer than 128 bytes"));
-    }
-    fields.uuid("call_uuid")?;
-    fields.required("sent_at", fields.time("sent_at")?)?;
-    fields.time("expires_at")?;
-    fields.map_field("data")?;
-    fields.choice("media", Media::NAMES)?;
-    let caller = check_caller(fields)?;
-    let reason = fields.choice("reason", CancelReason::NAMES)?;
-    if kind == EventKind::Ring.name() {
-        if reason.is_some() {
-            return Err(fields.error("reason", "only a cancel has one"));
-        }
-        if caller.is_none() {
-            return Err(fields.error("caller", "required for a ring"));
-        }
-    }
-    check_callee(fields)?;
-    check_conversation(fields)?;
-    fields.text("profile").map(|_| ())
 }
 
-fn check_caller(fields: &Fields<'_>) -> Result<Option<()>, EventError> {
-    let Some(caller) = fields.object("caller")? else {
-        return Ok(None);
-    };
-    caller.required_text("id")?;
-    caller.text("name")?;
-    caller.text("handle")?;
-    caller.choice("handle_type", HandleType::NAMES)?;
-    caller.text("avatar_url").map(|_| Some(()))
+const fn required(name: &'static str, rule: Rule) -> Field {
+    Field {
+        name,
+        need: Need::Required,
+        rule,
+    }
 }
 
-fn check_callee(fields: &Fields<'_>) -> Result<(), EventError> {
-    let Some(callee) = fields.object("callee")? else {
+const fn optional(name: &'static str, rule: Rule) -> Field {
+    Field {
+        name,
+        need: Need::Optional,
+        rule,
+    }
+}
+
+fn version(value: &Value) -> Checked {
+    match value.as_u64() {
+        Some(1) => Ok(()),
+        _ => Err("must be 1".into()),
+    }
+}
+
+fn string(value: &Value) -> Result<&str, Cow<'static, str>> {
+    value.as_str().ok_or("must be a string".into())
+}
+
+fn text(value: &Value) -> Checked {
+    string(value).map(|_| ())
+}
+
+fn filled(value: &Value) -> Checked {
+    match string(value)? {
+        "" => Err("must not be empty".into()),
+        _ => Ok(()),
+    }
+}
+
+fn call_id(value: &Value) -> Checked {
+    filled(value)?;
+    match string(value)?.len() {
+        0..=MAX_CALL_ID => Ok(()),
+        _ => Err("longer than 128 bytes".into()),
+    }
+}
+
+fn uuid(value: &Value) -> Checked {
+    match ids::parse_uuid(string(value)?) {
+        Some(_) => Ok(()),
+        None => Err("must be a UUID with hyphens".into()),
+    }
+}
+
+fn time(value: &Value) -> Checked {
+    match Timestamp::parse(string(value)?) {
+        Some(_) => Ok(()),
+        None => Err("must be an RFC 3339 date and time with an offset".into()),
+    }
+}
+
+fn one_of(value: &Value, words: &[&str]) -> Checked {
+    if words.contains(&string(value)?) {
         return Ok(());
-    };
-    callee.required_text("id")?;
-    callee.text("name").map(|_| ())
-}
-
-fn check_conversation(fields: &Fields<'_>) -> Result<(), EventError> {
-    let Some(conversation) = fields.object("conversation")? else {
-        return Ok(());
-    };
-    let kind = conversation.choice("type", ConversationType::NAMES)?;
-    conversation.required("type", kind)?;
-    conversation.required_text("id")?;
-    conversation.text("name").map(|_| ())
-}
-
-/// The first rule that a device breaks, its `alert_token` aside, behind the
-/// word for its outcome.
-pub(super) fn check_device(
-    fields: &Fields<'_>,
-    platform: Platform,
-) -> Result<(), (&'static str, EventError)> {
-    let invalid = |error| ("invalid_device", error);
-    fields.required_text("id").map_err(invalid)?;
-    if platform == Platform::Unknown {
-        let error = fields.error("platform", "must be ios or android");
-        return Err(("unknown_platform", error));
     }
-    fields.required_text("app").map_err(invalid)?;
-    let token = fields.required_text("token");
-    let token = token.and_then(|token| check_token(fields, "token", token, platform));
-    token.map_err(|error| ("invalid_token", error))?;
-    check_details(fields).map_err(invalid)
+    Err(format!("must be one of: {}", words.join(", ")).into())
 }
 
-fn check_details(fields: &Fields<'_>) -> Result<(), EventError> {
-    fields.choice("environment", EnvironmentChoice::NAMES)?;
-    fields.time("registered_at")?;
-    fields.map_field("data")?;
-    if let Some(sealed) = fields.object("sealed")? {
-        sealed.required_text("kid")?;
-        sealed.required_text("ct")?;
-    }
-    Ok(())
-}
-
-/// What is wrong with an `alert_token`. A ring never goes to it, so that must
-/// not stop one.
-pub(super) fn check_alert_token(fields: &Fields<'_>, platform: Platform) -> Result<(), EventError> {
-    match fields.text(ALERT_TOKEN)? {
-        Some(token) => check_token(fields, ALERT_TOKEN, token, platform),
-        None => Ok(()),
+fn known_platform(value: &Value) -> Checked {
+    match Platform::named(string(value)?) {
+        Some(Platform::Ios | Platform::Android) => Ok(()),
+        Some(Platform::Unknown) | None => Err("must be ios or android".into()),
     }
 }
 
-fn check_token(
-    fields: &Fields<'_>,
-    name: &str,
-    token: &str,
-    platform: Platform,
-) -> Result<(), EventError> {
-    match token_problem(token, platform) {
-        Some(problem) => Err(fields.error(name, problem)),
-        None => Ok(()),
+fn token_of(platform: Platform) -> fn(&Value) -> Checked {
+    fn token(value: &Value, platform: Platform) -> Checked {
+        token_problem(string(value)?, platform).map_or(Ok(()), |problem| Err(problem.into()))
+    }
+    match platform {
+        Platform::Ios => |value| token(value, Platform::Ios),
+        Platform::Android | Platform::Unknown => |value| token(value, Platform::Android),
+    }
+}
+
+/// An object, or PHP's empty one: `json_encode([])` is `[]`.
+fn data(value: &Value) -> Checked {
+    if value.is_object() || value.as_array().is_some_and(Vec::is_empty) {
+        Ok(())
+    } else {
+        Err("must be an object".into())
     }
 }

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
+use super::decode::without_mark;
 use super::error::EventError;
 use super::types::Event;
 use super::words::Platform;
@@ -86,7 +87,7 @@ impl fmt::Debug for Part {
 pub fn split(body: &[u8], event: &Event) -> Result<Vec<Part>, EventError> {
     let not_the_event = |_| EventError::new("body", "is not the one that was decoded");
     let fields: BTreeMap<String, &RawValue> =
-        serde_json::from_slice(body).map_err(not_the_event)?;
+        serde_json::from_slice(without_mark(body)).map_err(not_the_event)?;
     let raw = fields.get("devices").map(|raw| raw.get());
     let raw: Vec<&RawValue> = match raw.filter(|raw| *raw != "null") {
         Some(raw) => serde_json::from_str(raw).map_err(not_the_event)?,

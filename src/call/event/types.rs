@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::data::{Data, Ignored};
+use super::data::Data;
 use super::error::EventError;
 use super::words::{
     CancelReason, ConversationType, EnvironmentChoice, EventKind, HandleType, Media, Platform,
@@ -38,8 +38,6 @@ pub struct Caller {
     pub handle_type: Option<HandleType>,
     /// Picture.
     pub avatar_url: Option<String>,
-    #[serde(flatten)]
-    ignored: Ignored,
 }
 
 impl fmt::Debug for Caller {
@@ -57,8 +55,6 @@ pub struct Callee {
     /// Display name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    #[serde(flatten, skip_serializing)]
-    ignored: Ignored,
 }
 
 impl fmt::Debug for Callee {
@@ -78,8 +74,6 @@ pub struct Conversation {
     pub id: String,
     /// Display name.
     pub name: Option<String>,
-    #[serde(flatten)]
-    ignored: Ignored,
 }
 
 impl fmt::Debug for Conversation {
@@ -98,8 +92,6 @@ pub struct Sealed {
     /// The ciphertext, as text; not empty.
     #[serde(deserialize_with = "filled")]
     pub ct: String,
-    #[serde(flatten)]
-    ignored: Ignored,
 }
 
 impl fmt::Debug for Sealed {
@@ -130,6 +122,9 @@ pub struct Device {
     pub data: Data,
     /// Instead of a rendered payload.
     pub sealed: Option<Sealed>,
+    /// What was wrong with the event or the device and left out, a sentence
+    /// for its outcome.
+    pub ignored: Option<Arc<str>>,
 }
 
 impl Device {
@@ -158,8 +153,8 @@ pub struct BadDevice {
     pub platform: Platform,
     /// Its app, as the event has it.
     pub app: Option<Arc<str>>,
-    /// `unknown_platform`, `invalid_token`, `duplicate_device` or
-    /// `invalid_device`.
+    /// `unknown_platform`, `invalid_token`, `duplicate_device`,
+    /// `duplicate_token` or `invalid_device`.
     pub reason: &'static str,
     /// Path and problem.
     pub error: EventError,
@@ -199,6 +194,9 @@ pub struct Event {
     pub profile: Option<Arc<str>>,
     /// The event's own opaque fields; a device's are in [`Device::data`].
     pub data: Data,
+    /// What was wrong with it and left out; for its devices' outcomes,
+    /// [`Device::ignored`] says it again.
+    pub ignored: Option<Arc<str>>,
     pub(super) devices: Vec<DeviceEntry>,
 }
 

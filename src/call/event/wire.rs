@@ -18,6 +18,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::data::Data;
+use super::targets::repeated;
 use super::types::{
     Action, Callee, Caller, Conversation, Device, DeviceEntry, Event, Limits, Sealed,
 };
@@ -47,11 +48,11 @@ pub(super) fn read(body: &[u8], limits: Limits) -> Option<Event> {
     if devices.is_empty() && event.kind() == EventKind::Ring || devices.len() > MAX_DEVICES {
         return None;
     }
-    event.devices = read_devices(devices, &event.data)?;
+    event.devices = read_devices(devices, &event)?;
     Some(event)
 }
 
-fn read_devices(devices: Vec<Object<DeviceFields<'_>>>, data: &Data) -> Option<Vec<DeviceEntry>> {
+fn read_devices(devices: Vec<Object<DeviceFields<'_>>>, event: &Event) -> Option<Vec<DeviceEntry>> {
     if devices.len() > 1 {
         let mut seen = HashSet::with_capacity(devices.len());
         if !devices.iter().all(|Object(device)| seen.insert(&device.id)) {
@@ -60,12 +61,13 @@ fn read_devices(devices: Vec<Object<DeviceFields<'_>>>, data: &Data) -> Option<V
     }
     let mut app = Arc::from("");
     let entries = devices.into_iter().map(|Object(fields)| {
-        let device = fields.device(data, &mut app)?;
+        let device = fields.device(event, &mut app)?;
         Some(DeviceEntry {
             device: Ok(Arc::new(device)),
         })
     });
-    entries.collect()
+    let entries: Vec<DeviceEntry> = entries.collect::<Option<_>>()?;
+    repeated(&entries).is_empty().then_some(entries)
 }
 
 /// An object's fields. What is derived would take an array of them as well.
@@ -113,11 +115,11 @@ pub(super) struct EventFields<'a> {
     sent_at: Timestamp,
     expires_at: Option<Timestamp>,
     media: Option<Media>,
-    caller: Option<Caller>,
-    callee: Option<Callee>,
-    conversation: Option<Conversation>,
+    caller: Option<Object<Caller>>,
+    callee: Option<Object<Callee>>,
+    conversation: Option<Object<Conversation>>,
     reason: Option<CancelReason>,
-    profile: Option<Arc<str>>,
+    profile: Option<Filled<Arc<str>>>,
     data: Option<Value>,
     #[serde(borrow)]
     devices: Option<Vec<Object<DeviceFields<'a>>>>,
@@ -140,14 +142,15 @@ impl EventFields<'_> {
             sent_at: self.sent_at,
             expires_at: expires_at.min(self.sent_at.plus(limits.max_ttl)),
             media: self.media.unwrap_or(Media::Audio),
-            action: match (self.event, self.caller, self.reason) {
+            action: match (self.event, self.caller.map(|caller| caller.0), self.reason) {
                 (EventKind::Ring, Some(caller), None) => Action::Ring { caller },
                 (EventKind::Ring, _, _) => return None,
                 (EventKind::Cancel, caller, reason) => Action::Cancel { caller, reason },
             },
-            callee: self.callee,
-            conversation: self.conversation,
-            profile: self.profile,
+            callee: self.callee.map(|callee| callee.0),
+            conversation: self.conversation.map(|conversation| conversation.0),
+            profile: self.profile.map(|profile| profile.0),
+            ignored: None,
             data: overlaid(&Data::default(), self.data)?,
             devices: Vec::new(),
         })
@@ -168,13 +171,13 @@ pub(super) struct DeviceFields<'a> {
     registered_at: Option<Timestamp>,
     alert_token: Option<Filled<Secret>>,
     data: Option<Value>,
-    sealed: Option<Sealed>,
+    sealed: Option<Object<Sealed>>,
 }
 
 impl DeviceFields<'_> {
     /// The device; `None` if it breaks a rule. Its app is mostly the same as
     /// that of the device before it, and then shared with it.
-    pub(super) fn device(self, event_data: &Data, app: &mut Arc<str>) -> Option<Device> {
+    pub(super) fn device(self, event: &Event, app: &mut Arc<str>) -> Option<Device> {
         let usable = |token: &Secret| token_problem(token.expose(), self.platform).is_none();
         let alert_token = self.alert_token.map(|token| token.0);
         let tokens = usable(&self.token) && alert_token.as_ref().is_none_or(usable);
@@ -192,17 +195,20 @@ impl DeviceFields<'_> {
             environment: self.environment,
             registered_at: self.registered_at,
             alert_token: alert_token.map(Ok),
-            data: overlaid(event_data, self.data)?,
-            sealed: self.sealed,
+            data: overlaid(&event.data, self.data)?,
+            sealed: self.sealed.map(|sealed| sealed.0),
+            ignored: event.ignored.clone(),
         })
     }
 }
 
-/// `None` if there is something else than an object to lay over it.
+/// `None` if there is something else than an object to lay over it, PHP's
+/// empty one (`[]`) aside.
 fn overlaid(data: &Data, own: Option<Value>) -> Option<Data> {
     match own {
         None => Some(data.clone()),
         Some(Value::Object(own)) => Some(data.with(own)),
+        Some(Value::Array(none)) if none.is_empty() => Some(data.clone()),
         Some(_) => None,
     }
 }

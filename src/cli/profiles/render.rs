@@ -211,6 +211,9 @@ fn show_one(out: &mut Screen, profile: &Profile, preview: &Preview<'_>) -> std::
         device.app,
         profile.name()
     )?;
+    if let Some(ignored) = &device.ignored {
+        writeln!(out, "{ignored}")?;
+    }
     match &preview.end {
         End::Sent(sent) => {
             let request = &sent.request;

@@ -74,6 +74,12 @@ async fn a_uuid_is_the_same_call_in_any_letter_case() {
     let id = "7d0f4a58-6f0b-4f2e-9a55-2c1b8f1e0a11";
     calls.cancel(&cancel_of(&id.to_uppercase(), RUNG, &[]));
     assert!(stopped(&calls, id, "d", at(RUNG)));
+    let calls = Calls::new(WINDOW);
+    calls.cancel(&cancel_of(id, RUNG, &[]));
+    assert!(stopped(&calls, &id.to_uppercase(), "d", at(RUNG)));
+    for other in [format!("{{{id}}}"), format!("urn:uuid:{id}")] {
+        assert!(!stopped(&calls, &other, "d", at(RUNG)));
+    }
 }
 
 #[tokio::test]

@@ -162,6 +162,10 @@ impl Dispatcher {
         let event = self.received(event, delivery.body.len(), Arc::clone(&delivery.trace));
         if event.event.kind() == EventKind::Ring {
             self.check_clock(&event);
+        } else if let ([], Some(ignored)) = (event.event.devices(), &event.event.ignored) {
+            // No outcome is going to say so.
+            let call_id = &*event.event.call_id;
+            tracing::debug!(call_id, "the cancel of a whole call: {ignored}");
         }
         Ok(event)
     }

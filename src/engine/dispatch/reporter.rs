@@ -75,11 +75,17 @@ impl Reporter {
         ended: Ended<'_>,
         trail: Trail<'_>,
     ) {
+        let mut finding = ended.finding;
+        if let Some(ignored) = &device.ignored {
+            let detail = finding.detail.take();
+            let detail = detail.map_or_else(String::new, |detail| detail + "; ");
+            finding.detail = Some(detail + ignored);
+        }
         let outcome = PushOutcome {
             device_id: Some(Arc::clone(&device.id)),
             app: Some(Arc::clone(&device.app)),
             platform: device.platform,
-            ..outcome(event, ended.environment, ended.finding, ended.attempts)
+            ..outcome(event, ended.environment, finding, ended.attempts)
         };
         self.publish_outcome(event, outcome, ended.lane, trail);
     }

@@ -52,6 +52,23 @@ async fn one_bad_device_is_rejected_and_the_others_ring() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_ignored_of_an_event_is_in_the_outcome_beside_what_the_provider_said() {
+    let bench = Bench::new();
+    bench
+        .ios
+        .script("aa", [step(Class::DeadToken, "Unregistered")]);
+    let mut event = ring(30_000, &[ios("aa"), ios("bb")]);
+    event["media"] = json!("hologram");
+    bench.handle(Ios, &event).await;
+    let ignored = "ignored: media: must be one of: audio, video";
+    for push in bench.of("push") {
+        let detail = push["detail"].as_str().unwrap();
+        assert!(detail.ends_with(ignored), "{push}");
+    }
+    assert!(bench.results().contains(&pair("accepted", "-")));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_ring_that_reached_nobody_is_unreachable() {
     let bench = Bench::new();
     bench

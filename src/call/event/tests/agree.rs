@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use super::super::diagnose::diagnose;
-use super::super::rules::{DEVICE_FIELDS, EVENT_FIELDS};
+use super::super::rules::{ALERT_TOKEN, device_fields, event_fields};
 use super::super::wire;
 use super::*;
 
@@ -62,7 +62,7 @@ const DEEPER: &[&str] = &[
 ];
 
 /// Every optional field is there.
-fn full(cancel: bool) -> Value {
+pub(super) fn full(cancel: bool) -> Value {
     let mut event = ring();
     event["call_uuid"] = json!("7D0F4A58-6F0B-4F2E-9A55-2C1B8F1E0A11");
     event["expires_at"] = json!("2026-09-21T16:14:00+02:00");
@@ -95,7 +95,7 @@ enum Mutation {
     Add(Index, &'static str, String),
 }
 
-fn any_text() -> impl Strategy<Value = String> {
+pub(super) fn any_text() -> impl Strategy<Value = String> {
     let deep = |depth| "[".repeat(depth) + &"]".repeat(depth);
     prop_oneof![
         20 => select(TEXTS).prop_map(str::to_owned),
@@ -104,7 +104,9 @@ fn any_text() -> impl Strategy<Value = String> {
 }
 
 fn any_field() -> impl Strategy<Value = &'static str> {
-    select([&EVENT_FIELDS[..], &DEVICE_FIELDS, DEEPER].concat())
+    let event = event_fields(EventKind::Ring).map(|field| field.name);
+    let device = device_fields(Platform::Ios).map(|field| field.name);
+    select([&event[..], &device, &[ALERT_TOKEN], DEEPER].concat())
 }
 
 fn any_mutation() -> impl Strategy<Value = Mutation> {
@@ -196,6 +198,7 @@ fn a_valid_event_takes_the_fast_way() {
     event["other"] = json!([{}]);
     event["devices"][0]["other"] = json!(1.5);
     event["devices"][1]["sealed"]["other"] = json!("x");
+    event["devices"][1]["data"] = json!([]);
     assert!(wire::read(event.to_string().as_bytes(), LIMITS).is_some());
 }
 
