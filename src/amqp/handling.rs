@@ -16,7 +16,7 @@ use crate::engine::delivery::{Delivery, Source, Verdict};
 use crate::spans::{self, Carried};
 
 use super::context::Context;
-use super::forward::{Original, dead_letter, part_message};
+use super::forward::{Original, dead_letter, explained, part_message};
 use super::publisher::{PublishError, Publisher, pause};
 use super::wire::text_of;
 
@@ -84,8 +84,12 @@ impl Handling {
             Verdict::Abandoned => return Some(Answer::Requeue),
             // Boxed, for rings, which are many, never come here.
             Verdict::Dead(error) => {
-                let letter = dead_letter(original, names, user, &error.to_string(), &self.queue);
-                warn!(queue = self.queue, %error, "a message goes to the dead queue");
+                let error = explained(&error, original);
+                let letter = dead_letter(original, names, user, &error, &self.queue);
+                warn!(
+                    queue = self.queue,
+                    error, "a message goes to the dead queue"
+                );
                 self.publisher.publish(letter).boxed().await
             }
             Verdict::Split(parts) => {
