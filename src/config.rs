@@ -8,6 +8,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use toml::{Table, Value};
 
 use crate::admin::AdminSettings;
 use crate::amqp;
@@ -143,11 +144,19 @@ impl Config {
     }
 
     fn with(overlay: &Overlay, text: &str, file: &Path) -> Result<Self, ConfigError> {
-        let table = toml::from_str(text)
+        let table: Table = toml::from_str(text)
             .map_err(|error| ConfigError::new(file, None, without_source(&error, text)))?;
-        let mut loaded: Self = overlay
-            .read(table)
-            .map_err(|(key, problem)| ConfigError::new(file, key, plain_words(&problem)))?;
+        let unquoted = table.get("apps").and_then(unquoted_app);
+        let mut loaded: Self = overlay.read(table).map_err(|(key, problem)| {
+            let problem = match unquoted {
+                Some((at, right)) if key.as_ref() == Some(&at) => format!(
+                    "TOML takes each dot of a name for the beginning of another table; put the \
+                     app's name in quotes: {right}"
+                ),
+                _ => plain_words(&problem),
+            };
+            ConfigError::new(file, key, problem)
+        })?;
         file.clone_into(&mut loaded.file);
         loaded.resolve_paths(file.parent().unwrap_or(Path::new("")));
         loaded.validate()?;
@@ -241,6 +250,30 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// An app whose name was left without quotes: the key that its first dot made,
+/// and the header of its table as it should be.
+fn unquoted_app(apps: &Value) -> Option<(String, String)> {
+    fn first_table(value: &Value) -> Option<(&String, &Value)> {
+        value.as_table()?.iter().find(|(_, value)| value.is_table())
+    }
+    let is_app = |app: &Value| {
+        let empty = app.as_table().is_some_and(Table::is_empty);
+        !empty && app.clone().try_into::<AppSettings>().is_ok()
+    };
+    apps.as_table()?.iter().find_map(|(name, mut app)| {
+        let mut parts = vec![name.as_str()];
+        while !is_app(app) {
+            let (part, inner) = first_table(app)?;
+            parts.push(part);
+            app = inner;
+        }
+        let second = parts.get(1)?;
+        let section = first_table(app).map_or_else(String::new, |(key, _)| format!(".{key}"));
+        let right = format!("[apps.\"{}\"{section}]", parts.join("."));
+        Some((format!("apps.{name}.{second}"), right))
+    })
 }
 
 /// Where the syntax is wrong, without the line of the file that the library
@@ -358,6 +391,31 @@ service_account_file = "sa.json"
                 "{error}"
             );
             assert!(error.contains(wanted), "{wanted} is not in: {error}");
+        }
+    }
+
+    /// Without quotes each dot makes a table of its own.
+    #[test]
+    fn an_app_without_quotes_is_shown_with_them() {
+        let quotes = |right: &str| format!("put the app's name in quotes: {right}");
+        for (text, wanted) in [
+            (
+                "[apps.com.example.calls.android]\nservice_account_file = \"x\"",
+                quotes("[apps.\"com.example.calls\".android]"),
+            ),
+            (
+                "[apps.com.calls]\nprofile = \"plain\"",
+                quotes("[apps.\"com.calls\"]"),
+            ),
+            (
+                "[apps.calls.web]\nkey = 1",
+                "unknown field `web`".to_owned(),
+            ),
+            ("[apps.calls.web]", "unknown field `web`".to_owned()),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.starts_with("/etc/ringpush/ringpush.toml: apps.c"));
+            assert!(error.contains(&wanted), "{wanted} is not in: {error}");
         }
     }
 

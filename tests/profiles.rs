@@ -21,10 +21,11 @@ const LIMITS: Limits = Limits {
 /// The moment to which all fixtures refer: 2026-09-21T14:13:20Z.
 const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
 
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 11] = [
     "callkeep",
     "chime",
     "cometchat",
+    "cometchat_react_native",
     "cometchat_skill",
     "connectycube",
     "flutter_callkit_incoming",
@@ -129,6 +130,61 @@ fn fixtures_come_out_byte_for_byte() {
     }
 }
 
+/// flutter-webrtc's callkeep makes a `CXHandle` of `caller_id`, by its type.
+#[test]
+fn callkeeps_caller_id_is_the_handle_with_its_type() {
+    let profiles = Profiles::built_in().unwrap();
+    let callkeep = profiles.get("callkeep").unwrap();
+    for (handle, kind, shown, of_type) in [
+        (
+            json!("+33123456789"),
+            json!("phone"),
+            "+33123456789",
+            "number",
+        ),
+        (
+            json!("a@example.com"),
+            json!("email"),
+            "a@example.com",
+            "email",
+        ),
+        (json!("ali"), json!("generic"), "ali", "generic"),
+        (json!("ali"), Value::Null, "ali", "generic"),
+        // An id is no telephone number, whatever the event calls it.
+        (Value::Null, json!("phone"), "user-1", "generic"),
+        (json!(""), json!("email"), "user-1", "generic"),
+    ] {
+        let mut ring = event("callkeep", "ring");
+        ring["caller"]["handle"] = handle;
+        ring["caller"]["handle_type"] = kind;
+        for platform in [Platform::Ios, Platform::Android] {
+            let payload = render(callkeep, &ring, platform).unwrap();
+            let payload: Value = serde_json::from_str(&text(&payload)).unwrap();
+            let both = (&payload["caller_id"], &payload["caller_id_type"]);
+            assert_eq!(both, (&json!(shown), &json!(of_type)));
+        }
+    }
+}
+
+#[test]
+fn all_data_of_a_chime_call_goes_into_extra_and_a_meeting_is_needed() {
+    let profiles = Profiles::built_in().unwrap();
+    let chime = profiles.get("chime").unwrap();
+    let mut ring = event("chime", "ring");
+    ring["data"] = json!({"meeting_id": "m-1", "room": {"floor": 3}, "call_id": "another"});
+    let payload = render(chime, &ring, Platform::Ios).unwrap();
+    let payload: Value = serde_json::from_str(&text(&payload)).unwrap();
+    let extra = &payload["extra"];
+    assert_eq!(
+        (&extra["meeting_id"], &extra["room"]["floor"]),
+        (&json!("m-1"), &json!(3))
+    );
+    assert_eq!(extra["call_id"], ring["call_id"], "data changes nothing");
+    ring["data"] = json!({"room": 3});
+    let error = render(chime, &ring, Platform::Ios).unwrap_err();
+    assert!(error.to_string().contains("extra.meeting_id"), "{error}");
+}
+
 /// What an app reads a value as.
 #[derive(Clone, Copy, Debug)]
 enum Reads {
@@ -202,6 +258,73 @@ const CLIENT_KEYS: &[(&str, &str, &str, Reads)] = &[
     ("cometchat", "conversationId", "conversationId", Reads::Text),
     ("cometchat", "expires_at", "expires_at", Reads::Int),
     ("cometchat", "call_uuid", "call_uuid", Reads::Uuid),
+    ("cometchat_react_native", "data.type", "type", Reads::Text),
+    (
+        "cometchat_react_native",
+        "data.callAction",
+        "callAction",
+        Reads::Text,
+    ),
+    (
+        "cometchat_react_native",
+        "data.senderName",
+        "senderName",
+        Reads::Text,
+    ),
+    (
+        "cometchat_react_native",
+        "data.senderUid",
+        "senderUid",
+        Reads::Text,
+    ),
+    (
+        "cometchat_react_native",
+        "data.sessionId",
+        "sessionId",
+        Reads::Text,
+    ),
+    (
+        "cometchat_react_native",
+        "data.callType",
+        "callType",
+        Reads::Text,
+    ),
+    (
+        "cometchat_react_native",
+        "data.sentAt",
+        "sentAt",
+        Reads::Int,
+    ),
+    (
+        "cometchat_react_native",
+        "data.receiver",
+        "receiver",
+        Reads::Text,
+    ),
+    (
+        "cometchat_react_native",
+        "data.receiverType",
+        "receiverType",
+        Reads::Text,
+    ),
+    (
+        "cometchat_react_native",
+        "data.conversationId",
+        "conversationId",
+        Reads::Text,
+    ),
+    (
+        "cometchat_react_native",
+        "data.expires_at",
+        "expires_at",
+        Reads::Int,
+    ),
+    (
+        "cometchat_react_native",
+        "data.call_uuid",
+        "call_uuid",
+        Reads::Uuid,
+    ),
     ("stream", "stream.sender", "sender", Reads::Text),
     ("stream", "stream.type", "type", Reads::Text),
     ("stream", "stream.call_cid", "call_cid", Reads::Text),
@@ -368,16 +491,21 @@ fn a_voip_cancel_has_every_key_of_its_ring_and_the_same_uuid() {
             continue;
         }
         found += 1;
-        let ring = rendered(name, "ring", Platform::Ios);
-        let cancel = rendered(name, "cancel", Platform::Ios);
+        let [ring, cancel] = ["ring", "cancel"].map(|kind| {
+            let payload = rendered(name, kind, Platform::Ios);
+            match name {
+                "cometchat_react_native" => payload["data"].clone(),
+                _ => payload,
+            }
+        });
         for key in ring.as_object().unwrap().keys() {
             assert!(cancel.get(key).is_some(), "{name}: {key}");
         }
         assert_eq!(ring["call_uuid"], cancel["call_uuid"], "{name}");
     }
     assert_eq!(
-        found, 3,
-        "cometchat, connectycube and telnyx have such cancels"
+        found, 4,
+        "both of cometchat, connectycube and telnyx have such cancels"
     );
 }
 

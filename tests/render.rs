@@ -296,7 +296,7 @@ async fn the_list_names_built_in_and_own_profiles() {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    assert_eq!(rows.len(), 11);
+    assert_eq!(rows.len(), 12);
     let row = |name: &str| rows.iter().find(|row| row["name"] == name).unwrap();
     assert_eq!(row("mine")["origin"], "own file");
     assert_eq!(row("mine")["apps"], json!(["a.b"]));

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::{FieldTable, ShortString};
 
-use crate::call::event::Part;
+use crate::call::event::{EventError, Part};
 
 use super::message::Message;
 use super::topology::Names;
@@ -16,6 +16,20 @@ use super::wire::{short, text};
 pub(crate) struct Original {
     pub(crate) body: Bytes,
     pub(crate) properties: BasicProperties,
+}
+
+/// What is wrong with a message; why, if that is its encoding. Python's clients
+/// name a text's character set there.
+pub(crate) fn explained(error: &EventError, original: &Original) -> String {
+    let encoding = original.properties.content_encoding().as_ref();
+    let encoding = encoding.map(|encoding| encoding.as_str().to_lowercase());
+    match encoding.as_deref() {
+        None | Some("" | "identity" | "utf-8" | "utf8") => error.to_string(),
+        Some(_) if error.path != "body" => error.to_string(),
+        Some(encoding) => {
+            format!("{error}; its content_encoding is {encoding:?}: publish plain JSON")
+        }
+    }
 }
 
 /// The message as it came, with why and whence in headers. `user` is who this

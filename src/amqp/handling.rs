@@ -16,7 +16,7 @@ use crate::engine::delivery::{Delivery, Source, Verdict};
 use crate::spans::{self, Carried};
 
 use super::context::Context;
-use super::forward::{Original, dead_letter, part_message};
+use super::forward::{Original, dead_letter, explained, part_message};
 use super::publisher::{PublishError, Publisher, pause};
 use super::wire::text_of;
 
@@ -106,8 +106,13 @@ impl Handling {
     async fn bury(&self, original: &Original, error: &EventError) -> Option<Answer> {
         let names = self.context.topology.names();
         let user = self.context.connector.user();
-        let letter = dead_letter(original, names, user, &error.to_string(), &self.queue);
-        warn!(queue = self.queue, %error, "a message goes to the dead queue");
+        let why = explained(error, original);
+        let letter = dead_letter(original, names, user, &why, &self.queue);
+        warn!(
+            queue = self.queue,
+            error = why,
+            "a message goes to the dead queue"
+        );
         match self.publisher.publish(letter).await {
             Ok(()) => Some(Answer::Ack),
             Err(PublishError::Gone) => None,

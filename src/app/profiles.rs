@@ -31,7 +31,8 @@ pub fn profiles(config: &Config) -> Result<Profiles, ConfigError> {
 }
 
 /// The `.json` files of a folder. In order, because one may extend another
-/// and folders are listed in any order.
+/// and folders are listed in any order. Hidden files are none: macOS puts a
+/// `._mine.json` beside each `mine.json` that it copies.
 fn files(config: &Config, dir: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     let unreadable = |error: std::io::Error| {
         let cure = "name a folder of .json files, or remove the key";
@@ -41,10 +42,10 @@ fn files(config: &Config, dir: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "json")
-        {
+        let hidden = path
+            .file_name()
+            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden && path.extension().is_some_and(|end| end == "json") {
             files.push(path);
         }
     }
@@ -76,9 +77,10 @@ mod tests {
             std::fs::write(dir.path().join(format!("own-{n:02}.json")), text).unwrap();
         }
         std::fs::write(dir.path().join("README.md"), "not a profile").unwrap();
+        std::fs::write(dir.path().join("._own-00.json"), b"\0\x05\x16\x07").unwrap();
         let profiles = profiles(&config(dir.path())).unwrap();
         assert_eq!(profiles.get("own-29").unwrap().about(), "29");
-        assert_eq!(profiles.names().count(), 40);
+        assert_eq!(profiles.names().count(), 41);
     }
 
     /// One profile per way in which a payload would fail on the first call.

@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use serde_json::Value;
 
+use crate::call::event::without_mark;
 use crate::call::time::Timestamp;
 use crate::engine::deadline::wall_clock;
 
@@ -14,7 +15,8 @@ use crate::engine::deadline::wall_clock;
 pub fn freshen(bodies: &[Vec<u8>]) -> anyhow::Result<Vec<Vec<u8>>> {
     let mut events = Vec::with_capacity(bodies.len());
     for body in bodies {
-        let event: Value = serde_json::from_slice(body).context("an event is not JSON")?;
+        let event: Value =
+            serde_json::from_slice(without_mark(body)).context("an event is not JSON")?;
         events.push(event);
     }
     let sent: Vec<Timestamp> = events
@@ -62,7 +64,8 @@ mod tests {
     fn events_keep_their_distance_and_the_latest_was_sent_just_now() {
         let event = |sent: &str| json!({"sent_at": sent, "expires_at": "2026-09-21T14:14:05Z", "event_id": "x"});
         let bodies = [event("2026-09-21T14:13:20Z"), event("2026-09-21T14:13:21Z")];
-        let fresh = freshen(&bodies.map(|body| body.to_string().into_bytes())).unwrap();
+        let marked = |event: &Value| format!("\u{feff}{event}").into_bytes();
+        let fresh = freshen(&bodies.each_ref().map(marked)).unwrap();
         let fresh: Vec<Value> = fresh
             .iter()
             .map(|b| serde_json::from_slice(b).unwrap())

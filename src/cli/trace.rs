@@ -24,7 +24,9 @@ use crate::telemetry::in_color;
                         ringpush trace room-42 --json | jq '.pushes[].outcome.result'"
 )]
 pub struct Args {
-    /// The call's id, as its events have it.
+    /// The call's id, as its events have it; one that looks like an option
+    /// behind `--`.
+    #[arg(allow_hyphen_values = true)]
     call_id: String,
     #[command(flatten)]
     config: ConfigArgs,

@@ -71,8 +71,8 @@ pub(super) struct State {
     pub(super) teams: HashMap<String, HashSet<String>>,
     /// By key id.
     pub(super) keys: HashMap<String, AuthKey>,
-    /// FCM projects.
-    pub(super) projects: HashSet<String>,
+    /// The ids of FCM projects, by id and by number: Google takes either.
+    pub(super) projects: HashMap<String, String>,
     /// By e-mail address.
     pub(super) service_accounts: HashMap<String, ServiceAccount>,
     /// By token.
@@ -80,6 +80,21 @@ pub(super) struct State {
     /// By access token.
     pub(super) grants: HashMap<String, Grant>,
 }
+
+impl State {
+    /// Adds an FCM project and numbers it, unless it is there already.
+    pub(super) fn add_project(&mut self, id: &str) {
+        if !self.projects.contains_key(id) {
+            let number = FIRST_PROJECT + self.projects.len() as u64 / 2;
+            for name in [id.to_owned(), number.to_string()] {
+                self.projects.insert(name, id.to_owned());
+            }
+        }
+    }
+}
+
+/// The number of the first FCM project; others follow.
+const FIRST_PROJECT: u64 = 100_000_000_001;
 
 impl Accounts {
     pub(super) fn read(&self) -> RwLockReadGuard<'_, State> {

@@ -24,6 +24,9 @@ pub(super) fn judge(world: &World, head: &Parts, body: &Bytes) -> Judged {
         Ok(grant) => grant,
         Err(refusal) => return refused(&refusal),
     };
+    // Under its number a project is the same.
+    let by_number = world.accounts.read().projects.get(project).cloned();
+    let project = by_number.as_deref().unwrap_or(project);
     let mut judged = match fcm_rules::message(body) {
         Err(refusal) => refused(&refusal),
         Ok(message) => match allowed(world, project, &grant) {
@@ -117,7 +120,7 @@ fn allowed(world: &World, project: &str, grant: &Grant) -> Result<(), Refusal> {
         return Err(Refusal::new(403, text).info("ACCESS_TOKEN_SCOPE_INSUFFICIENT"));
     }
     let state = world.accounts.read();
-    if !state.projects.contains(project) {
+    if !state.projects.contains_key(project) {
         return Err(Refusal::new(404, "Requested entity was not found."));
     }
     let account = state.service_accounts.get(&grant.account);

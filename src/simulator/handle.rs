@@ -179,8 +179,7 @@ impl Simulator {
 
     /// Adds an FCM project that no account may use yet.
     pub fn add_project(&self, project_id: &str) {
-        let mut state = self.world.accounts.write();
-        state.projects.insert(project_id.to_owned());
+        self.world.accounts.write().add_project(project_id);
     }
 
     /// Makes a service account with a key of its own that may send for a

@@ -43,7 +43,7 @@ impl World {
             projects: [project.to_owned()].into(),
         };
         let mut state = self.accounts.write();
-        state.projects.insert(project.to_owned());
+        state.add_project(project);
         state.service_accounts.insert(email.to_owned(), account);
         drop(state);
         let file = serde_json::json!({

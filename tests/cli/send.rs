@@ -1,6 +1,7 @@
 //! `ringpush send`: what it shows, what it makes of an answer, how it ends.
 
 use ringpush::simulator::{ServerKind, Stop};
+use serde_json::json;
 
 use crate::rig::{ANDROID_TOKEN, APP, IOS_TOKEN, Ran, Rig};
 
@@ -124,6 +125,36 @@ async fn wrong_usage_sends_nothing() {
     // Another platform's key does not matter.
     assert_eq!(rig.send("android", &["--dry-run"]).await.code, 0);
     assert!(rig.simulator.record().pushes().is_empty());
+}
+
+/// Of FCM's tokens one in 64 begins with a hyphen, and call ids may be anything.
+#[tokio::test]
+async fn values_from_outside_may_begin_with_a_hyphen() {
+    let rig = Rig::start().await;
+    let token = format!("-{}", &ANDROID_TOKEN[1..]);
+    let names = ["--caller-name", "-", "--caller-id", "-id", "--handle", "-1"];
+    let ran = rig
+        .send("android", &[&["--token", &token][..], &names].concat())
+        .await;
+    assert_eq!(ran.code, 0, "{ran:#?}");
+    let event = rig.path("event.json");
+    let device = json!({"id": "-d", "platform": "android", "app": "-app", "token": token});
+    let event_body = json!({
+        "v": 1, "event": "ring", "event_id": "0d5c1f7e-3c55-4f0e-9a10-6a3f0a7be001",
+        "call_id": "c", "sent_at": "2026-09-21T14:13:20Z", "caller": {"id": "u"}, "devices": [device],
+    });
+    std::fs::write(&event, event_body.to_string()).unwrap();
+    let file = event.to_str().unwrap();
+    let render = [
+        "profiles", "render", "--event", file, "--device", "-d", "--json",
+    ];
+    let ran = crate::rig::run(&render).await;
+    assert_eq!(ran.code, 0, "{ran:#?}");
+    // No worker answers, but the id was taken for one.
+    for call in [&["-x9"][..], &["--json-call", "--json"], &["--", "-c"]] {
+        let ran = rig.run("trace", call).await;
+        assert_eq!(ran.code, 1, "{call:?}: {ran:#?}");
+    }
 }
 
 #[tokio::test]

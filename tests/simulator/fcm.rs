@@ -331,6 +331,13 @@ async fn projects_are_told_apart() {
         Value::Null,
         "the token is not at fault"
     );
+    // Google takes a project's number as well.
+    let own = client.send(to("100000000001")).await.unwrap();
+    assert_eq!(own.status, 200);
+    let name = own.json()["name"].as_str().unwrap().to_owned();
+    assert!(name.starts_with("projects/ringpush-sim/"), "{name}");
+    assert_eq!(client.send(to("100000000002")).await.unwrap().status, 403);
+    assert_eq!(client.send(to("100000000003")).await.unwrap().status, 404);
     let foreign = client.send(to("foreign")).await.unwrap();
     assert_eq!(foreign.status, 403);
     assert_eq!(

@@ -55,23 +55,62 @@ async fn enqueue_shows_the_outcomes_of_what_it_published() {
     stage.client.clean().await;
 }
 
-/// A file that is not there is named.
-/// What is no event is published as it is, for it may be the dead queue that is
-/// tried; but whoever mistyped learns of it.
+/// Whoever mistyped learns of it, and no phone rings for half of the files;
+/// the dead queue can be tried all the same.
 #[tokio::test]
-async fn enqueue_says_what_a_worker_will_not_understand() {
+async fn enqueue_publishes_what_is_no_event_only_when_told_to() {
     let stage = Stage::new().await;
-    let mut worker = Worker::run(&stage.config, &[]);
-    worker.ready().await;
-    let file = stage.config.with_file_name("typo.json");
-    std::fs::write(&file, "{\"v\": 1, \"event\": \"rign\"}").unwrap();
-    let (config, file) = (stage.config.to_str().unwrap(), file.to_str().unwrap());
-    let (code, _, error) = ringpush(&["enqueue", "--config", config, file]).await;
+    let worker = stage.worker().await;
+    let [good, typo, none] = ["good.json", "typo.json", "none.jsonl"].map(|name| stage.file(name));
+    std::fs::write(&good, ring(&[ios("i", &ios_token())]).to_string()).unwrap();
+    std::fs::write(&typo, "{\"v\": 1, \"event\": \"rign\"}").unwrap();
+    std::fs::write(&none, "\n\n").unwrap();
+    let files = [&good, &typo, &none].map(|file| file.to_str().unwrap());
+    let command = ["enqueue", "--config", stage.config.to_str().unwrap()];
+    for (file, words) in [
+        (files[1], "typo.json: not an event (event: "),
+        (files[2], "none.jsonl: holds no event"),
+    ] {
+        let (code, _, error) = ringpush(&[&command[..], &[files[0], file]].concat()).await;
+        assert_eq!(code, 1, "{error}");
+        assert!(error.contains(words), "{error}");
+        assert!(!error.contains("published "), "{error}");
+    }
+    assert!(stage.pushes(0).await.is_empty());
+    let (code, _, error) = ringpush(&[&command[..], &[files[1], "--raw"]].concat()).await;
     assert_eq!(code, 0, "{error}");
     assert!(error.contains("not an event (event: "), "{error}");
-    assert!(error.contains("dead queue"), "{error}");
+    let letter = stage.client.take("dead").await;
+    assert_eq!(letter.body(), std::fs::read(&typo).unwrap());
+    stage.end(worker).await;
 }
 
+/// What is odd but rings is published and said.
+#[tokio::test]
+async fn enqueue_says_what_a_worker_will_ignore_or_reject() {
+    let stage = Stage::new().await;
+    let worker = stage.worker().await;
+    let mut event = ring(&[ios("i", &ios_token()), android("a", "")]);
+    event["media"] = "hologram".into();
+    let file = stage.file("odd.json");
+    std::fs::write(&file, format!("\u{feff}{event}")).unwrap();
+    let command = ["enqueue", "--config", stage.config.to_str().unwrap()];
+    let more = ["--fresh", "--wait", file.to_str().unwrap()];
+    let (code, output, error) = ringpush(&[&command[..], &more].concat()).await;
+    assert_eq!(code, 0, "{error}");
+    assert!(
+        error.contains("odd.json: ignored: media: must be"),
+        "{error}"
+    );
+    assert!(
+        error.contains("odd.json: rejected, invalid_token: devices[1].token"),
+        "{error}"
+    );
+    assert!(output.contains("push.ios.accepted"), "{output}");
+    stage.end(worker).await;
+}
+
+/// A file that is not there is named.
 #[tokio::test]
 async fn enqueue_names_a_file_that_is_not_there() {
     let stage = Stage::new().await;

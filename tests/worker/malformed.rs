@@ -120,6 +120,33 @@ async fn bad_messages_go_to_the_dead_queue_and_good_ones_ring() {
     stage.end(worker).await;
 }
 
+/// A compressed body is told by the property that says so, whichever way it is
+/// compressed; a body that is fine is taken whatever the property says.
+#[tokio::test]
+async fn a_compressed_body_is_named_in_the_dead_letter() {
+    let stage = Stage::new().await;
+    let worker = stage.worker().await;
+    let encoded =
+        |encoding: &str| BasicProperties::default().with_content_encoding(encoding.into());
+    let good = ring(&[ios("i", &ios_token())]).to_string().into_bytes();
+    let all = [
+        (b"x\x9c\xab\x56".to_vec(), encoded("deflate")),
+        (b"nothing".to_vec(), encoded("utf-8")),
+        (good, encoded("gzip")),
+    ];
+    stage.client.publish_all("ring.ios", all).await;
+    let mut errors = Vec::new();
+    for _ in 0..2 {
+        errors.push(stage.client.take("dead").await.header("x-error").unwrap());
+    }
+    errors.sort();
+    let deflate =
+        "body: is not UTF-8 (byte 2); its content_encoding is \"deflate\": publish plain JSON";
+    assert_eq!(errors, ["body: is not JSON (line 1, column 2)", deflate]);
+    assert_eq!(stage.pushes(1).await.len(), 1);
+    stage.end(worker).await;
+}
+
 /// A mistyped key is somebody's lost call; it is kept instead.
 #[tokio::test]
 async fn a_mistyped_key_ends_in_the_dead_queue() {

@@ -4,6 +4,7 @@
 //! values, for they end up in logs and headers.
 
 use std::collections::HashSet;
+use std::str::Utf8Error;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -23,7 +24,8 @@ use super::words::{EventKind, Platform};
 /// # Errors
 /// The first rule that the event as a whole breaks.
 pub(super) fn diagnose(body: &[u8], limits: Limits) -> Result<Event, EventError> {
-    let raw: RawFields<'_> = serde_json::from_slice(body).map_err(|e| invalid_json(&e))?;
+    let text = std::str::from_utf8(body).map_err(|e| invalid_text(body, e))?;
+    let raw: RawFields<'_> = serde_json::from_str(text).map_err(|e| invalid_json(&e))?;
     let kind = text_of(&raw, "event").and_then(|kind| EventKind::named(&kind));
     let fields = event_fields(kind.unwrap_or(EventKind::Ring));
     let mut ignored = Vec::new();
@@ -39,6 +41,14 @@ pub(super) fn diagnose(body: &[u8], limits: Limits) -> Result<Event, EventError>
 /// For what the rules let through and the types do not: there is no such thing.
 fn unnamed(path: &str) -> EventError {
     EventError::new(path, "breaks a rule")
+}
+
+fn invalid_text(body: &[u8], error: Utf8Error) -> EventError {
+    if body.starts_with(&[0x1f, 0x8b]) {
+        return EventError::new("body", "is compressed with gzip; publish plain JSON");
+    }
+    let at = error.valid_up_to() + 1;
+    EventError::new("body", format!("is not UTF-8 (byte {at})"))
 }
 
 fn invalid_json(error: &serde_json::Error) -> EventError {

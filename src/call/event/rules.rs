@@ -159,9 +159,15 @@ fn uuid(value: &Value) -> Checked {
 }
 
 fn time(value: &Value) -> Checked {
-    match Timestamp::parse(string(value)?) {
-        Some(_) => Ok(()),
-        None => Err("must be an RFC 3339 date and time with an offset".into()),
+    let text = string(value)?;
+    let with_seconds = |at| Some(format!("{}:00{}", text.get(..at)?, text.get(at..)?));
+    if Timestamp::parse(text).is_some() {
+        Ok(())
+    } else if with_seconds("2026-09-21T14:13".len()).is_some_and(|t| Timestamp::parse(&t).is_some())
+    {
+        Err("has no seconds, which RFC 3339 wants: 14:13:00, not 14:13".into())
+    } else {
+        Err("must be an RFC 3339 date and time with an offset".into())
     }
 }
 

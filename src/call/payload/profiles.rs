@@ -12,10 +12,14 @@ use super::profile::Profile;
 const MAX_SOURCE: usize = 64 * 1024;
 
 /// The built-in profiles: files of the form that users write.
-const BUILT_IN: [(&str, &str); 10] = [
+const BUILT_IN: [(&str, &str); 11] = [
     ("callkeep", include_str!("profiles/callkeep.json")),
     ("chime", include_str!("profiles/chime.json")),
     ("cometchat", include_str!("profiles/cometchat.json")),
+    (
+        "cometchat_react_native",
+        include_str!("profiles/cometchat_react_native.json"),
+    ),
     (
         "cometchat_skill",
         include_str!("profiles/cometchat_skill.json"),

@@ -40,7 +40,12 @@ pub struct Args {
     #[arg(long, short, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
     /// The app of that configuration, if it has several.
-    #[arg(long, value_name = "NAME", requires = "config")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "config",
+        allow_hyphen_values = true
+    )]
     pub(super) app: Option<String>,
     /// Where pushes go instead, to both paths: an HTTP/2 server. Keys are the
     /// configuration's, or made up.

@@ -25,13 +25,13 @@ pub(super) struct Args {
     #[command(flatten)]
     setup: SetupArgs,
     /// The profile; without it the event's, else the app's, else `plain`.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
     profile: Option<String>,
     /// A file with one event.
     #[arg(long, value_name = "FILE")]
     event: PathBuf,
     /// Only this device of the event.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", allow_hyphen_values = true)]
     device: Option<String>,
     /// Only devices of this platform.
     #[arg(long, value_name = "PLATFORM", value_parser = ["ios", "android"])]

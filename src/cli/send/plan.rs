@@ -29,32 +29,47 @@ pub struct Args {
     #[command(flatten)]
     config: ConfigArgs,
     /// The app's name in the configuration: `[apps."NAME"]`.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, allow_hyphen_values = true, value_name = "NAME")]
     pub(super) app: String,
     /// The phone's platform.
     #[arg(long)]
     pub(super) platform: PlatformArg,
     /// The device token: `PushKit`'s in hexadecimal, or FCM's registration token.
-    #[arg(long, env = "RINGPUSH_TOKEN", hide_env_values = true)]
+    #[arg(
+        long,
+        allow_hyphen_values = true,
+        env = "RINGPUSH_TOKEN",
+        hide_env_values = true
+    )]
     pub(super) token: String,
     /// Which half of `APNs`; auto tries production, then the sandbox. Without it
     /// what the configuration says.
     #[arg(long)]
     pub(super) environment: Option<EnvironmentArg>,
     /// The payload profile, instead of the app's.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, allow_hyphen_values = true, value_name = "NAME")]
     pub(super) profile: Option<String>,
     /// An event to take everything but device and times from.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["caller_name", "caller_id", "handle", "video"])]
     pub(super) event: Option<PathBuf>,
     /// The caller's name on the screen.
-    #[arg(long, value_name = "NAME", default_value = "ringpush test")]
+    #[arg(
+        long,
+        allow_hyphen_values = true,
+        value_name = "NAME",
+        default_value = "ringpush test"
+    )]
     pub(super) caller_name: String,
     /// The caller's id.
-    #[arg(long, value_name = "ID", default_value = "ringpush-send")]
+    #[arg(
+        long,
+        allow_hyphen_values = true,
+        value_name = "ID",
+        default_value = "ringpush-send"
+    )]
     pub(super) caller_id: String,
     /// The caller's address, such as a telephone number.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, allow_hyphen_values = true, value_name = "TEXT")]
     pub(super) handle: Option<String>,
     /// A video call.
     #[arg(long)]

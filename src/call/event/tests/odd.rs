@@ -179,6 +179,36 @@ fn half_a_character_is_replaced_where_text_is_for_people() {
 }
 
 #[test]
+fn what_a_body_is_instead_of_json_is_named() {
+    let error = |body: &[u8]| Event::decode(body, LIMITS).unwrap_err().to_string();
+    let gzip = "body: is compressed with gzip; publish plain JSON";
+    assert_eq!(error(b"\x1f\x8b\x08\0\0\0\0\0"), gzip);
+    assert_eq!(error(b"{\"v\":\"\xe9\"}"), "body: is not UTF-8 (byte 7)");
+    assert_eq!(error(b"\xff\xfe{\0"), "body: is not UTF-8 (byte 1)");
+}
+
+#[test]
+fn a_time_without_seconds_is_named_as_such() {
+    for time in ["2026-11-28T02:41Z", "2026-11-28T02:41+01:00"] {
+        let error = with(|e| e["sent_at"] = json!(time))
+            .unwrap_err()
+            .to_string();
+        assert!(error.starts_with("sent_at: has no seconds"), "{error}");
+    }
+    for time in [
+        "2026-11-28T25:41Z",
+        "2026-11-28T02:41",
+        "2026-11-28",
+        "é26-11-28T02:4é",
+    ] {
+        let error = with(|e| e["sent_at"] = json!(time))
+            .unwrap_err()
+            .to_string();
+        assert!(error.starts_with("sent_at: must be an RFC 3339"), "{error}");
+    }
+}
+
+#[test]
 fn a_token_rings_once_per_event() {
     let reasons = |devices: Value| {
         let event = with(|e| e["devices"] = devices).unwrap();
