@@ -144,6 +144,11 @@ impl LaneGauges {
             self.paused.clone(),
         );
         registry.register(
+            "token_brake",
+            "1 while an app's token verdicts are held back to suspect",
+            self.token_brake.clone(),
+        );
+        registry.register(
             "credential_expiry_seconds",
             "Seconds until a certificate or access token expires",
             self.credential_expiry_seconds.clone(),

@@ -176,7 +176,12 @@ async fn metrics_are_there_from_the_start_in_the_format_asked_for() {
 async fn ten_thousand_rings_do_not_make_the_page_longer() {
     let mut worker = Worker::start("", "info").await;
     for n in 0..120 {
-        let devices: Vec<_> = (0..100).map(|d| ios(&format!("phone-{n}-{d}"))).collect();
+        let phone = |d| {
+            let mut phone = ios(&format!("phone-{n}-{d}"));
+            phone["token"] = format!("{d:064x}").into();
+            phone
+        };
+        let devices: Vec<_> = (0..100).map(phone).collect();
         worker.hand_over(&ring(&format!("call-{n}"), &devices));
     }
     worker.outcomes(12_000);
