@@ -36,10 +36,10 @@ pub(super) struct Builder {
 impl Builder {
     pub(super) fn new(metrics: Metrics, watch: Option<Watch>) -> Self {
         Self {
-            metrics,
             watch,
             signers: apns::Signers::default(),
-            token_sources: fcm::TokenSources::default(),
+            token_sources: fcm::TokenSources::new(metrics.clone()),
+            metrics,
             brakes: Mutex::default(),
             budgets: Mutex::default(),
         }
