@@ -64,7 +64,7 @@ impl Reporter {
             platform: bad.platform,
             ..event.subject_of_event()
         });
-        self.publish_outcome(event, outcome, None, trail);
+        self.publish_outcome(event, outcome, None, trail, false);
     }
 
     /// Reports how a device's push ended.
@@ -75,13 +75,14 @@ impl Reporter {
         ended: Ended<'_>,
         trail: Trail<'_>,
     ) {
+        let ours = ended.finding.ours;
         let outcome = PushOutcome {
             device_id: Some(Arc::clone(&device.id)),
             app: Some(Arc::clone(&device.app)),
             platform: device.platform,
             ..outcome(event, ended.environment, ended.finding, ended.attempts)
         };
-        self.publish_outcome(event, outcome, ended.lane, trail);
+        self.publish_outcome(event, outcome, ended.lane, trail, ours);
     }
 
     /// Reports a token's verdict, if an answer led to one.
@@ -128,6 +129,7 @@ impl Reporter {
         outcome: PushOutcome,
         lane: Option<&Lane>,
         trail: Trail<'_>,
+        ours: bool,
     ) {
         self.count(event, &outcome, lane);
         spans::push_ended(
@@ -137,7 +139,7 @@ impl Reporter {
             outcome.attempts,
             outcome.result == PushResult::Accepted,
         );
-        log(&outcome, event.trace.trace_id());
+        log(&outcome, event.trace.trace_id(), ours);
         trail.end(&outcome);
         self.publish(event, ReportBody::Push(outcome));
     }
@@ -205,8 +207,9 @@ fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// One line per push, loud if the phone did not ring through somebody's fault.
-fn log(outcome: &PushOutcome, trace_id: Option<&str>) {
+/// One line per push, loud if the phone did not ring through somebody's fault,
+/// and loudest if through `ours`.
+fn log(outcome: &PushOutcome, trace_id: Option<&str>, ours: bool) {
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
@@ -230,6 +233,7 @@ fn log(outcome: &PushOutcome, trace_id: Option<&str>) {
         };
     }
     match outcome.result {
+        _ if ours => line!(error),
         PushResult::Accepted => line!(debug),
         PushResult::Cancelled | PushResult::DeadToken => line!(info),
         PushResult::SuspectToken
