@@ -96,6 +96,9 @@ impl Builder {
         let table = || format!("apps.\"{name}\".ios");
         let credentials =
             apns::Credentials::load(ios, &self.signers).map_err(|e| config.error(table(), e))?;
+        if let Some(problem) = credentials.foreign_to(&ios.bundle_id) {
+            tracing::warn!(app = name, problem, "Apple will refuse this app's pushes");
+        }
         let files = [
             &ios.key_file,
             &ios.certificate_file,
