@@ -96,7 +96,10 @@ fn judge(what: String, needed: bool, answer: &Answer) -> Proof {
     if is_about_the_token(answer.class) {
         return Proof::ok(what, "Apple takes the credential for this bundle id");
     }
-    let (found, cure) = meaning(answer.reason.as_deref().unwrap_or_default(), None);
+    // An answer without a reason is not Apple's.
+    let status = || answer.status.map(|status| format!("http_{status}"));
+    let reason = answer.reason.clone().or_else(status).unwrap_or_default();
+    let (found, cure) = meaning(&reason, None);
     grade(needed, what, found, cure)
 }
 
