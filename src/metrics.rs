@@ -77,6 +77,22 @@ pub struct ConnectionLabels {
     pub state: &'static str,
 }
 
+/// Labels of `ringpush_connects_total`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ConnectLabels {
+    /// `ios` or `android`.
+    pub platform: &'static str,
+    /// `up` or `failed`.
+    pub result: &'static str,
+}
+
+/// Labels of `ringpush_oauth_requests_total`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OAuthLabels {
+    /// `granted`, `unavailable` or `refused`.
+    pub result: &'static str,
+}
+
 /// Labels of `ringpush_tokens_total`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct TokenLabels {
@@ -116,6 +132,12 @@ pub struct Metrics {
     pub in_flight: Family<PlatformLabel, Gauge>,
     /// Connections to the providers.
     pub connections: Family<ConnectionLabels, Gauge>,
+    /// Attempts to open a connection to a provider.
+    pub connects: Family<ConnectLabels, Counter>,
+    /// Connections that a provider has ended with a GOAWAY.
+    pub goaways: Family<PlatformLabel, Counter>,
+    /// Requests for an access token.
+    pub oauth_requests: Family<OAuthLabels, Counter>,
     /// Token verdicts.
     pub tokens: Family<TokenLabels, Counter>,
     /// Reports that were given up.
@@ -168,6 +190,9 @@ impl Default for Metrics {
             provider_seconds: Family::new_with_constructor(histogram),
             in_flight: Family::default(),
             connections: Family::default(),
+            connects: Family::default(),
+            goaways: Family::default(),
+            oauth_requests: Family::default(),
             tokens: Family::default(),
             reports_lost: Counter::default(),
             broker_connected: Gauge::default(),
@@ -185,9 +210,17 @@ impl Metrics {
             let result = "dead";
             drop(self.events.get_or_create(&EventLabels { event, result }));
         }
+        for result in ["granted", "unavailable", "refused"] {
+            drop(self.oauth_requests.get_or_create(&OAuthLabels { result }));
+        }
         for platform in ["ios", "android"] {
             let label = PlatformLabel { platform };
             drop(self.in_flight.get_or_create(&label));
+            drop(self.goaways.get_or_create(&label));
+            for result in ["up", "failed"] {
+                let labels = ConnectLabels { platform, result };
+                drop(self.connects.get_or_create(&labels));
+            }
             for histograms in [
                 &self.push_seconds,
                 &self.event_age_seconds,
@@ -205,7 +238,7 @@ impl Metrics {
     }
 
     /// The same for an app on one platform: its rings by each of these
-    /// results, and its accepted attempts.
+    /// results, its accepted attempts and those that are ours to mend.
     pub fn begin_app(&self, app: &str, platform: &'static str, results: &[&'static str]) {
         for &result in results {
             drop(self.pushes.get_or_create(&PushLabels {
@@ -215,11 +248,13 @@ impl Metrics {
                 result,
             }));
         }
-        drop(self.attempts.get_or_create(&AttemptLabels {
-            app: app.to_owned(),
-            platform,
-            class: "accepted",
-        }));
+        for class in ["accepted", "own_fault", "payload_fault"] {
+            drop(self.attempts.get_or_create(&AttemptLabels {
+                app: app.to_owned(),
+                platform,
+                class,
+            }));
+        }
     }
 
     /// Forgets an app that is no longer configured on a platform, by all the
@@ -290,6 +325,21 @@ impl Metrics {
             "Duration of one attempt",
             self.provider_seconds.clone(),
         );
+        registry.register(
+            "connects",
+            "Attempts to open a connection to a provider",
+            self.connects.clone(),
+        );
+        registry.register(
+            "goaways",
+            "Connections that a provider ended with a GOAWAY",
+            self.goaways.clone(),
+        );
+        registry.register(
+            "oauth_requests",
+            "Requests for an access token by what came of them",
+            self.oauth_requests.clone(),
+        );
         registry.register("tokens", "Token events by verdict", self.tokens.clone());
         registry.register(
             "reports_lost",
@@ -355,6 +405,10 @@ mod tests {
             r#"ringpush_events_total{event="unknown",result="dead"} 0"#,
             r#"ringpush_pushes_total{app="a",platform="ios",event="ring",result="credential_fault"} 0"#,
             r#"ringpush_attempts_total{app="a",platform="ios",class="accepted"} 0"#,
+            r#"ringpush_attempts_total{app="a",platform="ios",class="own_fault"} 0"#,
+            r#"ringpush_connects_total{platform="ios",result="failed"} 0"#,
+            r#"ringpush_goaways_total{platform="android"} 0"#,
+            r#"ringpush_oauth_requests_total{result="refused"} 0"#,
             r#"ringpush_push_seconds_count{platform="android"} 0"#,
             r#"ringpush_event_age_seconds_count{platform="ios"} 0"#,
             r#"ringpush_provider_seconds_count{platform="ios"} 0"#,

@@ -63,13 +63,14 @@ pub fn check() -> Result<(), TrustError> {
     added(named(env::var_os(FILE)).as_deref()).map(|_| ())
 }
 
-/// The system's roots and those that `SSL_CERT_FILE` adds, some perhaps twice.
+/// The system's roots and those that `SSL_CERT_FILE` adds.
 ///
 /// # Errors
 /// When there is not one certificate.
 pub fn roots() -> Result<Vec<CertificateDer<'static>>, TrustError> {
-    let hidden = hidden()?;
+    let mut hidden = hidden()?;
     let mut found = load_native_certs();
+    hidden.retain(|root| !found.certs.contains(root));
     found.certs.extend(hidden);
     if found.certs.is_empty() {
         let problem = found.errors.first().map(|error| format!(" ({error})"));

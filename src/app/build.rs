@@ -35,10 +35,10 @@ pub(super) struct Builder {
 impl Builder {
     pub(super) fn new(metrics: Metrics, watch: Option<Watch>) -> Self {
         Self {
-            metrics,
             watch,
             signers: apns::Signers::default(),
-            token_sources: fcm::TokenSources::default(),
+            token_sources: fcm::TokenSources::new(metrics.clone()),
+            metrics,
             brakes: Mutex::default(),
             budgets: Mutex::default(),
         }
@@ -95,6 +95,9 @@ impl Builder {
         let table = || format!("apps.\"{name}\".ios");
         let credentials =
             apns::Credentials::load(ios, &self.signers).map_err(|e| config.error(table(), e))?;
+        if let Some(problem) = credentials.foreign_to(&ios.bundle_id) {
+            tracing::warn!(app = name, problem, "Apple will refuse this app's pushes");
+        }
         if let Some(fault) = credentials.fault() {
             tracing::error!(app = name, platform = "ios", %fault, "an app's pushes cannot be sent");
         }

@@ -221,6 +221,29 @@ impl Class {
         Self::Unknown,
     ];
 
+    /// Whether it is about what this worker shows or sends, and a person has to
+    /// mend it: no phone and no provider is to blame.
+    #[must_use]
+    pub const fn is_ours(self) -> bool {
+        match self {
+            Self::StaleCredential
+            | Self::SigningThrottled
+            | Self::CredentialFault
+            | Self::PayloadFault
+            | Self::OwnFault => true,
+            Self::Accepted
+            | Self::NotProcessed
+            | Self::Unclear
+            | Self::Unavailable
+            | Self::Throttled
+            | Self::NoCredential
+            | Self::DeadToken
+            | Self::BadToken
+            | Self::SuspectToken
+            | Self::Unknown => false,
+        }
+    }
+
     /// The name in metrics and logs.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -170,7 +170,7 @@ async fn fcm(gateway: &Gateway) -> fcm::Client {
     let simulator = Simulator::start(Options::default()).await.unwrap();
     let json = simulator.service_account_json().as_bytes();
     let account = fcm::ServiceAccount::parse(Path::new("account.json"), json, None).unwrap();
-    let tokens = fcm::TokenSources::default().of(&account);
+    let tokens = fcm::TokenSources::new(Metrics::default()).of(&account);
     tokens.valid_until().await.unwrap();
     let settings = fcm::Settings {
         url: gateway.url.clone(),

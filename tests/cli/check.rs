@@ -113,6 +113,27 @@ async fn a_bundle_id_of_somebody_else() {
 }
 
 #[tokio::test]
+async fn a_certificate_of_somebody_else() {
+    let rig = Rig::start().await;
+    for line in ["team_id = ", "key_id = ", "key_file = "] {
+        rig.edit(line, &format!("# {line}"));
+    }
+    rig.edit("# certificate_", "certificate_");
+    let ran = rig.run("check", &["--offline", "--json"]).await;
+    assert_eq!(ran.code, 0, "{ran:#?}");
+    rig.edit(
+        "bundle_id = \"com.example.calls\"",
+        "bundle_id = \"com.example.other\"",
+    );
+    let words = [
+        "for com.example.calls",
+        "not for com.example.other.voip",
+        "mend bundle_id",
+    ];
+    fails(&rig, &words).await;
+}
+
+#[tokio::test]
 async fn one_key_of_two_teams() {
     let rig = Rig::start().await;
     let more = "\n[apps.\"b\".ios]\nbundle_id = \"b.c\"\nteam_id = \"ZZZZZ99999\"\n\

@@ -17,6 +17,15 @@ async fn goaway_in_mid_flight_loses_nothing_and_repeats_nothing() {
     let books = scene.books().await;
     books.balance(false);
     assert_eq!(books.all_accepted(&scene.stage.simulator), 0);
+    let ios = r#"platform="ios""#;
+    let goaways = scene.worker.metric("ringpush_goaways_total", &[ios]).await;
+    assert!(goaways > 0.5, "{goaways}");
+    let up = ["ringpush_connects_total", r#"result="up""#];
+    let up = scene.worker.metric(up[0], &[ios, up[1]]).await;
+    assert!(
+        up > goaways,
+        "each was followed by another connection: {up}"
+    );
     scene.end().await;
 }
 

@@ -78,19 +78,28 @@ async fn every_field_of_a_json_line_is_documented() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_push_has_one_line_and_an_accepted_one_none_at_info() {
-    let mut worker = Worker::start("", "info").await;
+    let script = "[[rule]]\nserver = \"apns\"\ntoken_prefix = \"dead\"\n\
+                  then = { status = 413, reason = \"PayloadTooLarge\" }";
+    let mut worker = Worker::start(script, "info").await;
     let mut invalid = ios("invalid");
     invalid["token"] = json!("not hex");
-    worker.send(&ring("room", &[ios("fine"), invalid]), 2);
+    let mut refused = ios("refused");
+    refused["token"] = json!("deadbeef".repeat(8));
+    worker.send(&ring("room", &[ios("fine"), invalid, refused]), 3);
     worker.end();
     let log = worker.log.lock().unwrap().clone();
     let pushes: Vec<&Value> = log
         .iter()
         .filter(|line| line["message"] == "push")
         .collect();
-    assert_eq!(pushes.len(), 1, "{log:?}");
-    assert_eq!(pushes[0]["device_id"], "invalid");
-    assert_eq!(pushes[0]["level"], "WARN");
+    let levels: BTreeSet<(&str, &str)> = pushes
+        .iter()
+        .filter_map(|line| Some((line["device_id"].as_str()?, line["level"].as_str()?)))
+        .collect();
+    assert_eq!(pushes.len(), 2, "{log:?}");
+    // What has to be mended here is the loudest.
+    let expected = [("invalid", "WARN"), ("refused", "ERROR")];
+    assert_eq!(levels, expected.into(), "{log:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

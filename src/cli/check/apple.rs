@@ -62,7 +62,7 @@ async fn prove_one(
         let error = status
             .error
             .unwrap_or_else(|| "no connection in time".to_owned());
-        let cure = connection_cure(&error);
+        let cure = connection_cure(&error, credentials.signer().is_none());
         proofs.push(grade(needed, title("APNs"), error, cure));
     } else {
         let took = begun.elapsed().as_millis();
@@ -96,7 +96,10 @@ fn judge(what: String, needed: bool, answer: &Answer) -> Proof {
     if is_about_the_token(answer.class) {
         return Proof::ok(what, "Apple takes the credential for this bundle id");
     }
-    let (found, cure) = meaning(answer.reason.as_deref().unwrap_or_default(), None);
+    // An answer without a reason is not Apple's.
+    let status = || answer.status.map(|status| format!("http_{status}"));
+    let reason = answer.reason.clone().or_else(status).unwrap_or_default();
+    let (found, cure) = meaning(&reason, None);
     grade(needed, what, found, cure)
 }
 
@@ -110,14 +113,35 @@ fn grade(needed: bool, what: String, found: String, cure: &str) -> Proof {
     }
 }
 
-fn connection_cure(error: &str) -> &'static str {
+/// `certificate`: whether one is shown there.
+fn connection_cure(error: &str, certificate: bool) -> &'static str {
     let error = error.to_lowercase();
-    if error.contains("unknownissuer") || error.contains("certificate") {
+    // An alert that was received is the server's word on what we have shown.
+    let alert = error.split_once("received fatal alert: ");
+    let alert = alert.map_or("", |(_, alert)| alert);
+    let refused = ["certificate", "unknownca", "accessdenied"];
+    let refused = refused.iter().any(|word| alert.contains(word));
+    if refused && certificate {
+        "make a new certificate at developer.apple.com (Certificates) and export it with its key \
+         again: this one is revoked, expired or of another authority for what answers there; \
+         compare its app with bundle_id, and its environment"
+    } else if refused {
+        "mend production_url and sandbox_url: what answers there wants a client certificate, which \
+         Apple does not of a key; for a gateway set certificate_file"
+    } else if certificate && error.starts_with("http/2 with") {
+        // With TLS 1.3 the connection may be gone before the alert is read.
+        "see whether Apple has revoked the certificate (developer.apple.com, Certificates): what \
+         answers there ended the connection right after it was shown; else mend production_url and \
+         sandbox_url"
+    } else if error.contains("unknownissuer") || error.contains("certificate") {
         "set apns.ca_file to the CA of that server, or remove it for Apple's own; look for a proxy \
          that breaks TLS"
     } else if error.starts_with("looking up") {
         "mend the host name in production_url or sandbox_url, or DNS on this machine"
-    } else if error.contains("alpn") || error.contains("http/2") {
+    } else if error.contains("alpn")
+        || alert.starts_with("noapplicationprotocol")
+        || error.contains("http/2")
+    {
         "mend production_url and sandbox_url: what answers there does not speak HTTP/2"
     } else {
         "let this machine reach api.push.apple.com and api.sandbox.push.apple.com, port 443 \
@@ -143,4 +167,55 @@ async fn look_at_clock(
         theirs,
         ours,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alert_that_was_received_about_a_certificate_is_about_ours() {
+        let ours = "export it with its key again";
+        for alert in [
+            "UnknownCA",
+            "CertificateUnknown",
+            "CertificateExpired",
+            "CertificateRevoked",
+            "BadCertificate",
+            "UnsupportedCertificate",
+            "CertificateRequired",
+            "AccessDenied",
+        ] {
+            for phase in ["TLS with", "HTTP/2 with"] {
+                let error = format!("{phase} api.push.apple.com: received fatal alert: {alert}");
+                assert!(connection_cure(&error, true).contains(ours), "{error}");
+                let key = connection_cure(&error, false);
+                assert!(key.contains("wants a client certificate"), "{error}");
+            }
+        }
+        for (error, certificate, cure) in [
+            ("HTTP/2 with h: broken pipe", true, "revoked"),
+            ("HTTP/2 with h: broken pipe", false, "does not speak HTTP/2"),
+            (
+                "TLS with h: received fatal alert: NoApplicationProtocol",
+                true,
+                "does not speak",
+            ),
+            (
+                "TLS with h: received fatal alert: HandshakeFailure",
+                true,
+                "port 443",
+            ),
+            (
+                "TLS with h: invalid peer certificate: UnknownIssuer",
+                true,
+                "apns.ca_file",
+            ),
+        ] {
+            assert!(
+                connection_cure(error, certificate).contains(cure),
+                "{error}"
+            );
+        }
+    }
 }

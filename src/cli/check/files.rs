@@ -131,6 +131,8 @@ fn ios_proofs(
         (None, None) => Proof::ok(&what, "certificate"),
     }];
     proofs.extend(file.and_then(|file| open_to_all(&what, file)));
+    let foreign = credentials.foreign_to(&ios.bundle_id);
+    proofs.extend(foreign.map(|text| Proof::error(&what, &text, "; ")));
     proofs.extend(other_name(&what, ios));
     proofs.extend(two_teams(config, &what, ios));
     proofs

@@ -41,7 +41,8 @@ pub(super) async fn prove(
             limit
         ),
     );
-    let tokens = fcm::TokenSource::start(account);
+    let metrics = Metrics::default();
+    let tokens = fcm::TokenSource::start(account, &metrics);
     let granted = match timeout(limit, tokens.valid_until()).await {
         Ok(Ok(expires)) => Proof::ok(title("access token"), format!("valid until {expires}")),
         Ok(Err((reason, detail))) => refused(title("access token"), &reason, detail.as_deref()),
@@ -58,7 +59,6 @@ pub(super) async fn prove(
     let has_token = tokens.is_ready();
     proofs.push(granted);
     if has_token {
-        let metrics = Metrics::default();
         let settings = fcm::Settings {
             connections: 1,
             ..config.fcm.clone()

@@ -64,7 +64,7 @@ impl Reporter {
             platform: bad.platform,
             ..event.subject_of_event()
         });
-        self.publish_outcome(event, outcome, None, trail);
+        self.publish_outcome(event, outcome, None, trail, false);
     }
 
     /// Reports how a device's push ended.
@@ -75,6 +75,7 @@ impl Reporter {
         ended: Ended<'_>,
         trail: Trail<'_>,
     ) {
+        let ours = ended.finding.ours;
         let mut finding = ended.finding;
         if let Some(ignored) = &device.ignored {
             let detail = finding.detail.take();
@@ -87,7 +88,7 @@ impl Reporter {
             platform: device.platform,
             ..outcome(event, ended.environment, finding, ended.attempts)
         };
-        self.publish_outcome(event, outcome, ended.lane, trail);
+        self.publish_outcome(event, outcome, ended.lane, trail, ours);
     }
 
     /// Reports a token's verdict, if an answer led to one.
@@ -134,6 +135,7 @@ impl Reporter {
         outcome: PushOutcome,
         lane: Option<&Lane>,
         trail: Trail<'_>,
+        ours: bool,
     ) {
         self.count(event, &outcome, lane);
         spans::push_ended(
@@ -143,7 +145,7 @@ impl Reporter {
             outcome.attempts,
             outcome.result == PushResult::Accepted,
         );
-        log(&outcome, event.trace.trace_id());
+        log(&outcome, event.trace.trace_id(), ours);
         trail.end(&outcome);
         self.publish(event, ReportBody::Push(outcome));
     }
@@ -211,8 +213,9 @@ fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// One line per push, loud if the phone did not ring through somebody's fault.
-fn log(outcome: &PushOutcome, trace_id: Option<&str>) {
+/// One line per push, loud if the phone did not ring through somebody's fault,
+/// and loudest if through `ours`.
+fn log(outcome: &PushOutcome, trace_id: Option<&str>, ours: bool) {
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
@@ -236,6 +239,7 @@ fn log(outcome: &PushOutcome, trace_id: Option<&str>) {
         };
     }
     match outcome.result {
+        _ if ours => line!(error),
         PushResult::Accepted => line!(debug),
         PushResult::Cancelled | PushResult::DeadToken => line!(info),
         PushResult::SuspectToken

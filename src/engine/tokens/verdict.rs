@@ -22,6 +22,8 @@ pub struct Finding {
     pub token: Option<TokenVerdict>,
     /// Since when the token is dead.
     pub provider_timestamp: Option<Timestamp>,
+    /// Whether a person has to mend it here ([`Class::is_ours`]).
+    pub ours: bool,
 }
 
 impl Finding {
@@ -35,6 +37,7 @@ impl Finding {
             provider_id: None,
             token: None,
             provider_timestamp: None,
+            ours: false,
         }
     }
 
@@ -102,6 +105,7 @@ pub fn undecided(push: &PushEnd) -> Option<Finding> {
     .explained(Some(detail.to_owned()));
     Some(Finding {
         token: Some(TokenVerdict::Suspect),
+        ours: true,
         ..finding
     })
 }
@@ -139,6 +143,7 @@ fn judge_answer(answer: &Answer, brake: &Brake, facts: TokenFacts<'_>) -> Findin
         provider_id: answer.provider_id.clone(),
         token,
         provider_timestamp: answer.provider_timestamp,
+        ours: answer.class.is_ours(),
     }
 }
 

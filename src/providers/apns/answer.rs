@@ -12,6 +12,9 @@ use crate::providers::retry::retry_after;
 
 use super::reason::{Reason, classify};
 
+/// No timestamp is later than this, which is in the year 5138.
+const LATEST: i64 = 100_000_000_000_000;
+
 /// The one status of an acceptance.
 const ACCEPTED: u16 = 200;
 
@@ -25,12 +28,19 @@ pub fn read(head: &Parts, body: &[u8], sent: Uuid) -> Answer {
     } else {
         read_body(body)
     };
-    let class = classify(status, reason.as_ref());
+    let died = timestamp.as_ref().and_then(read_timestamp);
+    let mut class = classify(status, reason.as_ref());
+    let mut detail = detail(head, reason.as_ref());
+    if class == Class::DeadToken && timestamp.is_some() && died.is_none() {
+        // The app may have registered the token since.
+        class = Class::SuspectToken;
+        detail = detail.or_else(|| Some("its timestamp cannot be read".to_owned()));
+    }
     let mut answer = Answer::new(class);
     answer.status = Some(status);
     answer.provider_id = text(&head.headers, "apns-id");
-    answer.provider_timestamp = timestamp;
-    answer.detail = detail(head, reason.as_ref());
+    answer.provider_timestamp = died;
+    answer.detail = detail;
     if class == Class::Accepted {
         answer.provider_id = answer.provider_id.or_else(|| Some(sent.to_string()));
     } else {
@@ -42,27 +52,28 @@ pub fn read(head: &Parts, body: &[u8], sent: Uuid) -> Answer {
 
 /// `{"reason": "…", "timestamp": <milliseconds, with 410 only>}`
 /// ("Handling notification responses from APNs").
-fn read_body(body: &[u8]) -> (Option<Reason>, Option<Timestamp>) {
-    let Ok(Value::Object(fields)) = serde_json::from_slice(body) else {
+fn read_body(body: &[u8]) -> (Option<Reason>, Option<Value>) {
+    let Ok(Value::Object(mut fields)) = serde_json::from_slice(body) else {
         return (None, None);
     };
     let reason = fields
         .get("reason")
         .and_then(Value::as_str)
         .and_then(Reason::read);
-    let timestamp = fields
-        .get("timestamp")
-        .and_then(|value| match value {
-            // Apple writes a number; a number in quotes must not be lost either.
-            Value::String(digits) => digits.parse().ok(),
-            Value::Number(_)
-            | Value::Null
-            | Value::Bool(_)
-            | Value::Array(_)
-            | Value::Object(_) => value.as_i64(),
-        })
-        .map(Timestamp::from_millis);
+    let timestamp = fields.remove("timestamp").filter(|value| !value.is_null());
     (reason, timestamp)
+}
+
+/// Apple writes milliseconds as an integer. Gateways were seen to write it with
+/// a fraction, with an exponent, in quotes or in seconds.
+fn read_timestamp(value: &Value) -> Option<Timestamp> {
+    let text = || value.as_str()?.trim().parse().ok();
+    let number: f64 = value.as_f64().or_else(text)?;
+    let in_seconds = (1e9..1e10).contains(&number);
+    let millis = if in_seconds { number * 1000.0 } else { number };
+    // By way of its digits, for a cast would turn anything into some date.
+    let millis = format!("{millis:.0}").parse().ok()?;
+    (millis < LATEST).then(|| Timestamp::from_millis(millis))
 }
 
 fn detail(head: &Parts, reason: Option<&Reason>) -> Option<String> {
@@ -121,6 +132,48 @@ mod tests {
         assert_eq!(quoted.provider_timestamp, Some(Timestamp::from_millis(12)));
         assert_eq!(quoted.class, Class::Unknown);
         assert_eq!(quoted.reason.as_deref(), Some("X"));
+    }
+
+    #[test]
+    fn equal_numbers_are_equal_timestamps_and_one_that_cannot_be_read_condemns_nobody() {
+        let died = |written: &str| {
+            let body = format!(r#"{{"reason":"Unregistered","timestamp":{written}}}"#);
+            let gone = answer(status(410), &body);
+            assert_eq!(gone.reason.as_deref(), Some("Unregistered"));
+            (gone.class, gone.provider_timestamp.map(Timestamp::millis))
+        };
+        for written in [
+            "1700000000000",
+            "1.7e12",
+            "1700000000000.0",
+            "1699999999999.9",
+            r#""1700000000000""#,
+            r#"" 1.7e12 ""#,
+            "1700000000",
+            "1.7e9",
+            r#""1700000000.0""#,
+        ] {
+            let expected = (Class::DeadToken, Some(1_700_000_000_000));
+            assert_eq!(died(written), expected, "{written}");
+        }
+        assert_eq!(died("null"), (Class::DeadToken, None));
+        for unreadable in [
+            r#""yesterday""#,
+            r#""""#,
+            r#""NaN""#,
+            r#""inf""#,
+            "true",
+            "[]",
+            "{}",
+            "1700000000000000",
+            "1e300",
+        ] {
+            assert_eq!(
+                died(unreadable),
+                (Class::SuspectToken, None),
+                "{unreadable}"
+            );
+        }
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rustls_pki_types::pem::{PemObject, SectionKind};
 
 use crate::call::time::Timestamp;
@@ -73,6 +75,20 @@ impl Credentials {
         }
     }
 
+    /// A sentence on a certificate that is another app's. Whom a key may push
+    /// for only Apple knows.
+    #[must_use]
+    pub fn foreign_to(&self, bundle_id: &str) -> Option<String> {
+        let Self::Certificate(certificate) = self else {
+            return None;
+        };
+        let topics = certificate.foreign_to(bundle_id)?.join(", ");
+        Some(format!(
+            "the certificate is for {topics}, not for {bundle_id}.voip; mend bundle_id, or make a \
+             VoIP Services certificate of this app at developer.apple.com (Certificates)"
+        ))
+    }
+
     /// The signer of a key.
     #[must_use]
     pub fn signer(&self) -> Option<&Arc<Signer>> {
@@ -129,7 +145,11 @@ pub enum CredentialError {
         error: std::io::Error,
     },
     /// A file holds something else.
-    #[error("`{key}` {}: {problem}", file.display())]
+    #[error(
+        "`{key}` {}: {}",
+        file.display(),
+        problem.to_string().replace("<file>", &file.display().to_string())
+    )]
     Wrong {
         /// The key that names the file.
         key: &'static str,
@@ -140,7 +160,8 @@ pub enum CredentialError {
     },
 }
 
-/// What is wrong with a file's contents, and the cure. Never shows any of them.
+/// What is wrong with a file's contents, and the cure. Never shows any of them;
+/// `<file>` in a command stands for the file.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// A `.p8` is needed.
@@ -150,7 +171,7 @@ pub enum Problem {
     )]
     NotKey(&'static str),
     /// The key has another curve or form.
-    #[error("{0}; APNs keys are P-256 as downloaded from developer.apple.com (Keys)")]
+    #[error(transparent)]
     Key(#[from] SignError),
     /// The certificate cannot be used.
     #[error(transparent)]
@@ -166,6 +187,13 @@ pub enum Problem {
 ///
 /// [`Problem::NotKey`], with what the bytes are instead.
 pub fn key_from_pem(pem: &[u8]) -> Result<Vec<u8>, Problem> {
+    if certificate::is_encrypted(pem) {
+        let encrypted = "an encrypted key (decrypt it: openssl pkcs8 -in <file> -out new.p8)";
+        return Err(Problem::NotKey(encrypted));
+    }
+    if let Some(der) = without_breaks(pem) {
+        return Ok(der);
+    }
     let mut sections = <(SectionKind, Vec<u8>)>::pem_slice_iter(pem);
     match sections.next() {
         Some(Ok((SectionKind::PrivateKey, der))) => Ok(der),
@@ -173,6 +201,16 @@ pub fn key_from_pem(pem: &[u8]) -> Result<Vec<u8>, Problem> {
         Some(Err(_)) => Err(Problem::NotKey("a damaged PEM file")),
         None => Err(Problem::NotKey(unlabelled(pem))),
     }
+}
+
+/// The key of a file that has lost its line breaks on the way through a
+/// variable or a form: all on one line, or with `\n` in letters.
+fn without_breaks(pem: &[u8]) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(pem).ok()?.replace("\\n", "\n");
+    let body = text.trim().strip_prefix("-----BEGIN PRIVATE KEY-----")?;
+    let body = body.strip_suffix("-----END PRIVATE KEY-----")?;
+    let body: String = body.split_whitespace().collect();
+    STANDARD.decode(body).ok()
 }
 
 fn name(kind: SectionKind) -> &'static str {
@@ -196,8 +234,6 @@ fn unlabelled(bytes: &[u8]) -> &'static str {
     let text = String::from_utf8_lossy(bytes);
     if text.trim().is_empty() {
         "empty"
-    } else if text.contains("ENCRYPTED PRIVATE KEY") {
-        "an encrypted key"
     } else if text.contains("-----BEGIN") {
         "another kind of PEM file"
     } else if bytes.first() == Some(&0x30) {

@@ -37,7 +37,10 @@ fn a_p8_is_read_and_what_is_none_is_named() {
     let locked =
         "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
     let certificate = pair().cert.pem();
-    let cases: [(&[u8], &str); 7] = [
+    let proc_type = "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\
+                     DEK-Info: AES-256-CBC,00\n\nAAAA\n-----END EC PRIVATE KEY-----\n";
+    let cases: [(&[u8], &str); 8] = [
+        (proc_type.as_bytes(), "an encrypted key"),
         (certificate.as_bytes(), "a certificate"),
         (sec1.as_bytes(), "SEC1"),
         (rsa.as_bytes(), "an RSA key"),
@@ -50,6 +53,43 @@ fn a_p8_is_read_and_what_is_none_is_named() {
         let text = key_from_pem(bytes).unwrap_err().to_string();
         assert!(text.contains(part), "{text}");
     }
+}
+
+#[test]
+fn a_p8_that_lost_its_line_breaks_is_read() {
+    let key = KeyPair::generate().unwrap();
+    let pem = key.serialize_pem();
+    for lost in [
+        pem.replace('\n', ""),
+        pem.replace('\n', " "),
+        pem.replace('\n', "\\n"),
+        pem.replace("\r\n", "\n").replace('\n', "\r"),
+        format!("\n  {}  \n", pem.replace('\n', "")),
+    ] {
+        assert_eq!(key_from_pem(lost.as_bytes()).unwrap(), key.serialize_der());
+    }
+}
+
+/// What the JDK and others write.
+#[test]
+fn a_p8_without_a_whole_public_key_is_told_from_one_that_is_none() {
+    let key = KeyPair::generate().unwrap().serialize_der();
+    let headed = |tag: u8, parts: &[&[u8]]| {
+        let content = parts.concat();
+        [&[tag, u8::try_from(content.len()).unwrap()], &content[..]].concat()
+    };
+    let at = key.windows(2).position(|part| part == [0x04, 32]).unwrap();
+    let private = headed(0x30, &[&[2, 1, 1], &key[at..at + 34]]);
+    let ec_public_key = b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01";
+    let prime256v1 = b"\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07";
+    let algorithm = headed(0x30, &[ec_public_key, prime256v1]);
+    let bare = headed(0x30, &[&[2, 1, 0], &algorithm, &headed(0x04, &[&private])]);
+    let error = Signer::new("T", "K", &bare).unwrap_err();
+    assert_eq!(error, SignError::PublicHalf);
+    assert!(error.to_string().contains("openssl ec -in"), "{error}");
+    let p384 = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
+    let other = Signer::new("T", "K", &p384.serialize_der()).unwrap_err();
+    assert_eq!(other, SignError::Key);
 }
 
 #[test]
@@ -72,6 +112,56 @@ fn a_pem_holds_certificate_and_key() {
     );
     let locked = certificate::read(locked.as_bytes(), None);
     assert_eq!(locked.unwrap_err(), CertificateError::EncryptedKey);
+    let older = format!(
+        "{certificate}-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\
+         DEK-Info: AES-256-CBC,00\n\nAAAA\n-----END EC PRIVATE KEY-----\n"
+    );
+    let older = certificate::read(older.as_bytes(), None);
+    assert_eq!(older.unwrap_err(), CertificateError::EncryptedKey);
+    let cer = certificate::read(pair.cert.der(), None);
+    assert_eq!(cer.unwrap_err(), CertificateError::CertificateAlone);
+}
+
+#[test]
+fn a_certificate_of_another_app_is_known_by_its_topics_or_else_its_user_id() {
+    let foreign = |user_id: Option<&str>, topics: &[&str]| {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        if let Some(user_id) = user_id {
+            let oid = rcgen::DnType::CustomDnType(vec![0, 9, 2342, 19_200_300, 100, 1, 1]);
+            params.distinguished_name.push(oid, user_id);
+        }
+        if !topics.is_empty() {
+            let list = yasna::construct_der(|writer| {
+                writer.write_sequence(|list| {
+                    for topic in topics {
+                        list.next().write_utf8_string(topic);
+                        list.next()
+                            .write_sequence(|kinds| kinds.next().write_utf8_string("app"));
+                    }
+                });
+            });
+            let oid = [1, 2, 840, 113_635, 100, 6, 3, 6];
+            let list = rcgen::CustomExtension::from_oid_content(&oid, list);
+            params.custom_extensions.push(list);
+        }
+        let pem = params.self_signed(&key).unwrap().pem() + &key.serialize_pem();
+        let read = certificate::read(pem.as_bytes(), None).unwrap();
+        read.foreign_to("com.example.calls").map(<[_]>::to_vec)
+    };
+    for (user_id, topics) in [
+        (None, &[][..]),
+        (Some("com.example.calls"), &[]),
+        (Some("com.example.calls.voip"), &[]),
+        (Some("x"), &["com.example.calls", "com.example.calls.voip"]),
+    ] {
+        assert_eq!(foreign(user_id, topics), None, "{user_id:?} {topics:?}");
+    }
+    let other = foreign(Some("com.example.other"), &[]);
+    assert_eq!(other.unwrap(), ["com.example.other"]);
+    let topics = ["com.example.calls", "com.example.calls.complication"];
+    let without_voip = foreign(Some("com.example.calls"), &topics);
+    assert_eq!(without_voip.unwrap(), topics);
 }
 
 #[test]
@@ -112,11 +202,12 @@ fn a_p12_is_read_in_its_modern_and_its_legacy_forms() {
         assert_eq!(wrong, CertificateError::PasswordWrong, "{encryption:?}");
     }
     let junk = certificate::read(&[0x30, 0x03, 1, 1, 1], None).unwrap_err();
-    assert!(matches!(junk, CertificateError::Unreadable(_)));
+    assert!(matches!(junk, CertificateError::P12Form(_)));
 }
 
 /// What Keychain Access writes: an RC2-40 certificate bag, a 3DES key bag. The
 /// same through openssl where it is installed (CI and developers' machines).
+/// Forms that are not read are named with the command that converts them.
 #[test]
 fn a_p12_of_openssl_is_read() {
     let folder = tempfile::tempdir().unwrap();
@@ -131,7 +222,8 @@ fn a_p12_of_openssl_is_read() {
         "-keypbe",
         "PBE-SHA1-3DES",
     ];
-    for extra in [&[][..], &legacy[..]] {
+    let (no_encryption, sha512) = (["-keypbe", "NONE"], ["-macalg", "sha512"]);
+    for extra in [&[][..], &legacy[..], &no_encryption, &sha512] {
         let run = std::process::Command::new("openssl")
             .args(["pkcs12", "-export", "-passout", "pass:geheim", "-in"])
             .arg(path("in.pem"))
@@ -145,7 +237,13 @@ fn a_p12_of_openssl_is_read() {
             Ok(_) | Err(_) => continue,
         }
         let file = std::fs::read(path("out.p12")).unwrap();
-        let read = certificate::read(&file, Some("geheim")).unwrap();
+        let read = certificate::read(&file, Some("geheim"));
+        if extra == no_encryption || extra == sha512 {
+            let text = read.unwrap_err().to_string();
+            assert!(text.contains("openssl pkcs12 -in"), "{extra:?}: {text}");
+            continue;
+        }
+        let read = read.unwrap();
         assert_eq!(read.identity().0, [pair.cert.der().clone()], "{extra:?}");
     }
 }
@@ -173,6 +271,12 @@ fn errors_name_file_key_and_cure_and_no_contents() {
     std::fs::write(folder.path().join("key.p8"), p384.serialize_pem()).unwrap();
     let text = load().unwrap_err().to_string();
     assert!(text.contains("P-256") && !text.contains("BEGIN"), "{text}");
+
+    let locked = "-----BEGIN ENCRYPTED PRIVATE KEY-----";
+    std::fs::write(folder.path().join("key.p8"), locked).unwrap();
+    let text = load().unwrap_err().to_string();
+    let command = format!("openssl pkcs8 -in {}/key.p8 ", folder.path().display());
+    assert!(text.contains(&command), "{text}");
 
     let key = KeyPair::generate().unwrap().serialize_pem();
     // As an editor on Windows writes it.

@@ -24,12 +24,24 @@ const KEEP_AT_LEAST: Duration = Duration::from_secs(20 * 60);
 /// A wall clock that has moved this much against the monotonic one was set.
 const CLOCK_STEP: Duration = Duration::from_secs(60);
 
+/// The curve's name in DER.
+const P256: &[u8] = b"\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07";
+
 /// Why no token could be signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SignError {
     /// The key is not a P-256 private key in PKCS#8.
-    #[error("not a P-256 (prime256v1) private key in PKCS#8")]
+    #[error(
+        "not a P-256 (prime256v1) private key in PKCS#8; APNs keys are P-256 as downloaded from \
+         developer.apple.com (Keys)"
+    )]
     Key,
+    /// It is one, as other programs write it.
+    #[error(
+        "its public half is missing or compressed; add it: openssl ec -in <file> -conv_form \
+         uncompressed | openssl pkcs8 -topk8 -nocrypt -out new.p8"
+    )]
+    PublicHalf,
     /// The signature failed: no randomness.
     #[error("signing the provider token failed")]
     Signature,
@@ -132,7 +144,14 @@ impl Signer {
     fn at(now: Now, team_id: String, key_id: String, pkcs8: &[u8]) -> Result<Self, SignError> {
         let random = SystemRandom::new();
         let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8, &random)
-            .map_err(|_| SignError::Key)?;
+            .map_err(|_| {
+                let is_p256 = pkcs8.windows(P256.len()).any(|part| part == P256);
+                if is_p256 {
+                    SignError::PublicHalf
+                } else {
+                    SignError::Key
+                }
+            })?;
         let header = sign(&key, &random, &team_id, &key_id, now.wall)?;
         Ok(Self {
             key,

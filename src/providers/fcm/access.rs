@@ -22,6 +22,7 @@ use self::token::{Refusal, State, Trouble};
 use super::account::ServiceAccount;
 use crate::call::secret::Secret;
 use crate::call::time::Timestamp;
+use crate::metrics::Metrics;
 
 /// Why a sender gets no token, now and for the time being.
 #[derive(Debug)]
@@ -48,11 +49,15 @@ pub struct TokenSource {
 impl TokenSource {
     /// Begins to fetch tokens at once. Call it within a runtime.
     #[must_use]
-    pub fn start(account: &ServiceAccount) -> Arc<Self> {
-        Self::start_with(account, Timing::default())
+    pub fn start(account: &ServiceAccount, metrics: &Metrics) -> Arc<Self> {
+        Self::start_with(account, Timing::default(), metrics)
     }
 
-    pub(super) fn start_with(account: &ServiceAccount, timing: Timing) -> Arc<Self> {
+    pub(super) fn start_with(
+        account: &ServiceAccount,
+        timing: Timing,
+        metrics: &Metrics,
+    ) -> Arc<Self> {
         let source = Self {
             state: Arc::new(watch::Sender::new(State::default())),
             wake: Arc::new(Notify::new()),
@@ -63,6 +68,7 @@ impl TokenSource {
             fetcher: Fetcher::new(account.clone(), timing.fetch_timeout),
             state: Arc::clone(&source.state),
             wake: Arc::clone(&source.wake),
+            requests: metrics.oauth_requests.clone(),
             timing,
         };
         let stop = source.stop.clone();
@@ -178,12 +184,22 @@ impl Drop for TokenSource {
 /// One source per service account, however many apps use it. A source lives
 /// as long as somebody holds it, so a reload of the configuration that keeps
 /// an account keeps its token.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct TokenSources {
+    metrics: Metrics,
     by_key: Mutex<HashMap<Secret, Weak<TokenSource>>>,
 }
 
 impl TokenSources {
+    /// No sources yet; their requests are counted there.
+    #[must_use]
+    pub fn new(metrics: Metrics) -> Self {
+        Self {
+            metrics,
+            by_key: Mutex::default(),
+        }
+    }
+
     /// The account's source, started if there is none. Accounts are the same
     /// if their key files are, whichever project they send in.
     pub fn of(&self, account: &ServiceAccount) -> Arc<TokenSource> {
@@ -192,7 +208,7 @@ impl TokenSources {
         if let Some(source) = by_key.get(account.json()).and_then(Weak::upgrade) {
             return source;
         }
-        let source = TokenSource::start(account);
+        let source = TokenSource::start(account, &self.metrics);
         by_key.insert(account.json().clone(), Arc::downgrade(&source));
         source
     }
@@ -222,7 +238,7 @@ mod tests {
     /// A source whose task never gets anything.
     async fn idle() -> (OAuth, Arc<TokenSource>) {
         let oauth = OAuth::start([Grant::Hang]).await;
-        let source = TokenSource::start(&account(&oauth.uri));
+        let source = TokenSource::start(&account(&oauth.uri), &Metrics::default());
         (oauth, source)
     }
 
@@ -271,6 +287,7 @@ mod tests {
                 asked: Duration::from_millis(10),
                 ..Timing::default()
             },
+            &Metrics::default(),
         );
         assert_eq!(source.expires_at(), None);
         let first = source.wait().await.unwrap();
@@ -293,7 +310,7 @@ mod tests {
     async fn apps_with_the_same_account_share_a_source_and_the_last_one_ends_it() {
         let oauth = OAuth::start([Grant::Token(3600)]).await;
         let other = OAuth::start([Grant::Token(3600)]).await;
-        let sources = TokenSources::default();
+        let sources = TokenSources::new(Metrics::default());
         let one = sources.of(&account(&oauth.uri));
         assert!(Arc::ptr_eq(&one, &sources.of(&account(&oauth.uri))));
         assert!(!Arc::ptr_eq(&one, &sources.of(&account(&other.uri))));
@@ -314,7 +331,7 @@ mod tests {
             fetch_timeout: Duration::from_secs(1),
             ..Timing::default()
         };
-        let source = TokenSource::start_with(&account(&oauth.uri), timing);
+        let source = TokenSource::start_with(&account(&oauth.uri), timing, &Metrics::default());
         let denied = tokio::time::timeout(AMPLE, source.wait()).await.unwrap();
         let Err(Denied::Refused(refusal)) = denied else {
             panic!("{denied:?}")
@@ -326,7 +343,7 @@ mod tests {
     #[tokio::test]
     async fn an_answer_that_is_no_token_is_not_quoted() {
         let oauth = OAuth::start([Grant::Status(200, r#""ya29.s3cret""#)]).await;
-        let source = TokenSource::start(&account(&oauth.uri));
+        let source = TokenSource::start(&account(&oauth.uri), &Metrics::default());
         let mut state = source.state.subscribe();
         let failed = state.wait_for(|state| state.trouble.is_some());
         tokio::time::timeout(AMPLE, failed).await.unwrap().unwrap();
@@ -336,9 +353,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn requests_are_counted_by_what_came_of_them() {
+        let no = r#"{"error":"invalid_grant"}"#;
+        let script = [
+            Grant::Status(503, ""),
+            Grant::Status(400, no),
+            Grant::Token(3600),
+        ];
+        let oauth = OAuth::start(script).await;
+        let metrics = Metrics::default();
+        let timing = Timing {
+            refused: Duration::from_millis(10),
+            ..Timing::default()
+        };
+        let source = TokenSource::start_with(&account(&oauth.uri), timing, &metrics);
+        let mut state = source.state.subscribe();
+        let granted = state.wait_for(|state| state.token.is_some());
+        tokio::time::timeout(AMPLE, granted).await.unwrap().unwrap();
+        let text = metrics.render(&crate::metrics::LaneGauges::default());
+        for result in ["granted", "unavailable", "refused"] {
+            let line = format!("ringpush_oauth_requests_total{{result=\"{result}\"}} 1\n");
+            assert!(text.contains(&line), "{line} is not in {text}");
+        }
+    }
+
+    #[tokio::test]
     async fn asking_while_all_is_well_fetches_nothing() {
         let oauth = OAuth::start([Grant::Token(3600)]).await;
-        let source = TokenSource::start(&account(&oauth.uri));
+        let source = TokenSource::start(&account(&oauth.uri), &Metrics::default());
         source.wait().await.unwrap();
         source.retry_now();
         tokio::time::sleep(Duration::from_millis(50)).await;

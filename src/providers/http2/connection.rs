@@ -210,6 +210,9 @@ impl Driver {
                 && let Poll::Ready(Err(error)) = sender.poll_ready(cx)
             {
                 debug!(error = %fault::describe(&error), "connection is going away");
+                if error.is_go_away() && error.is_remote() {
+                    self.gauge.goaway();
+                }
                 self.link.retire();
             }
         }

@@ -1,9 +1,10 @@
-//! `ringpush_connections` of one platform, counted so that no early return can
-//! leave a connection in it.
+//! A platform's connections in the metrics: `ringpush_connections`, counted so
+//! that no early return can leave a connection in it, and what becomes of them.
 
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 
-use crate::metrics::{ConnectionLabels, Metrics};
+use crate::metrics::{ConnectLabels, ConnectionLabels, Metrics, PlatformLabel};
 
 use super::link::State;
 
@@ -13,6 +14,11 @@ pub(super) struct Gauges {
     ready: Gauge,
     suspect: Gauge,
     connecting: Gauge,
+    /// Connections that came up.
+    pub(super) up: Counter,
+    /// Those that did not.
+    pub(super) failed: Counter,
+    goaways: Counter,
 }
 
 impl Gauges {
@@ -22,10 +28,18 @@ impl Gauges {
             let labels = ConnectionLabels { platform, state };
             metrics.connections.get_or_create(&labels).clone()
         };
+        let connects = |result| {
+            let labels = ConnectLabels { platform, result };
+            metrics.connects.get_or_create(&labels).clone()
+        };
+        let label = PlatformLabel { platform };
         Self {
             ready: gauge("ready"),
             suspect: gauge("suspect"),
             connecting: gauge("connecting"),
+            up: connects("up"),
+            failed: connects("failed"),
+            goaways: metrics.goaways.get_or_create(&label).clone(),
         }
     }
 
@@ -58,6 +72,11 @@ impl Counted {
             current,
             state: None,
         }
+    }
+
+    /// Its server has ended it with a GOAWAY.
+    pub(super) fn goaway(&self) {
+        self.gauges.goaways.inc();
     }
 
     /// Moves it to where `state` belongs; draining ones are not counted.

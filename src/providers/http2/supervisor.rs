@@ -188,11 +188,13 @@ impl Supervisor {
         let fresh = match result {
             Ok(fresh) => fresh,
             Err(error) => {
+                shared.gauges.failed.inc();
                 debug!(%endpoint, %error, "connection failed");
                 self.failed(error.to_string());
                 return;
             }
         };
+        shared.gauges.up.inc();
         let (phases, peer) = (fresh.phases, fresh.peer);
         debug!(%endpoint, ?peer, timings = ?phases, "connection up");
         let options = shared.options;

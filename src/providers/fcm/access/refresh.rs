@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use backon::ExponentialBackoff;
 use futures_util::FutureExt as _;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::oauth::Fetcher;
 use super::token::{AccessToken, State, Trouble};
 use crate::call::time::Timestamp;
+use crate::metrics::OAuthLabels;
 use crate::providers::retry;
 
 /// How patient the task is.
@@ -62,6 +65,7 @@ pub(super) struct Refresher {
     pub(super) fetcher: Fetcher,
     pub(super) state: Arc<watch::Sender<State>>,
     pub(super) wake: Arc<Notify>,
+    pub(super) requests: Family<OAuthLabels, Counter>,
     pub(super) timing: Timing,
 }
 
@@ -70,7 +74,14 @@ impl Refresher {
         let mut pauses = self.timing.pauses();
         let mut asked_at = None;
         for serial in 0.. {
-            let pause = match survived(self.fetcher.fetch(serial)).await {
+            let fetched = survived(self.fetcher.fetch(serial)).await;
+            let result = match &fetched {
+                Ok(_) => "granted",
+                Err(Trouble::Unavailable(_)) => "unavailable",
+                Err(Trouble::Refused(_)) => "refused",
+            };
+            self.requests.get_or_create(&OAuthLabels { result }).inc();
+            let pause = match fetched {
                 Ok(token) => {
                     pauses = self.timing.pauses();
                     let pause = self.timing.until_renewal(&token);

@@ -37,7 +37,7 @@ fn client(settings: &Settings, oauth: &OAuth) -> Client {
 
 fn client_with(settings: &Settings, oauth: &OAuth, metrics: &Metrics) -> Client {
     let account = account(&oauth.uri);
-    let tokens = TokenSource::start_with(&account, timing());
+    let tokens = TokenSource::start_with(&account, timing(), &Metrics::default());
     let tuning = Tuning {
         backoff: Duration::from_millis(20),
         backoff_max: Duration::from_millis(100),
@@ -520,7 +520,7 @@ fn a_bad_address_or_ca_file_is_named() {
     runtime.block_on(async {
         let oauth = OAuth::start([Grant::Token(3600)]).await;
         let account = account(&oauth.uri);
-        let tokens = TokenSource::start_with(&account, timing());
+        let tokens = TokenSource::start_with(&account, timing(), &Metrics::default());
         let error = |settings: Settings| {
             Client::new(&settings, &account, tokens.clone(), &Metrics::default())
                 .unwrap_err()
