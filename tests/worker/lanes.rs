@@ -185,3 +185,30 @@ async fn an_expired_certificate_stops_its_own_rings_only() {
     assert!(sandbox.is_empty());
     stage.end(worker).await;
 }
+
+/// What a file holds decides, not where it is: connections stay.
+#[tokio::test]
+async fn a_reload_with_the_same_key_keeps_the_connections() {
+    let stage = Stage::new().await;
+    let mut outcomes = stage.client.outcomes().await;
+    let mut worker = stage.worker().await;
+    let ring_once = async |outcomes: &mut crate::support::client::Outcomes| {
+        let event = ring(&[ios("d1", &ios_token())]);
+        stage.client.publish("ring.ios", &event).await;
+        assert_eq!(outcomes.push().await["result"], "accepted");
+    };
+    ring_once(&mut outcomes).await;
+    let up = [r#"platform="ios""#, r#"result="up""#];
+    let connects = async |worker: &mut Worker| worker.metric("ringpush_connects_total", &up).await;
+    let begun = Instant::now();
+    while connects(&mut worker).await < 1.9 {
+        assert!(begun.elapsed() < Duration::from_secs(30));
+    }
+    std::fs::copy(stage.file("AuthKey_FGHIJ67890.p8"), stage.file("same.p8")).expect("copied");
+    stage.configure("[apps.\"com.example.calls\".ios]\nkey_file = \"same.p8\"\n");
+    worker.signal("HUP");
+    worker.logs("were read again").await;
+    ring_once(&mut outcomes).await;
+    assert!(connects(&mut worker).await < 2.1, "no connection is new");
+    stage.end(worker).await;
+}

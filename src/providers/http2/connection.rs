@@ -183,10 +183,11 @@ impl Driver {
         poked: Pin<&mut Notified<'_>>,
     ) -> Poll<Step> {
         // The connection first: what it has to say may answer the timer.
-        if let Poll::Ready(result) = Pin::new(&mut self.h2).poll(cx) {
+        let closed = Pin::new(&mut self.h2).poll(cx);
+        self.observe(cx);
+        if let Poll::Ready(result) = closed {
             return Poll::Ready(Step::Closed(result));
         }
-        self.observe(cx);
         let pong = self.poll_pong(cx);
         let woken = poked.poll(cx).is_ready() || timer.poll(cx).is_ready();
         if pong || woken {
