@@ -6,6 +6,7 @@ mod overlay;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 use toml::{Table, Value};
@@ -36,6 +37,8 @@ pub struct Config {
     pub apps: BTreeMap<String, AppSettings>,
     /// Own payload profiles.
     pub profiles: ProfileSettings,
+    /// Proofs of credentials without a phone.
+    pub canary: CanarySettings,
     /// The brake on mass invalidation.
     pub tokens: TokenSettings,
     /// Health and metrics.
@@ -69,6 +72,15 @@ fn plain() -> String {
 pub struct ProfileSettings {
     /// A folder of own profiles, `<name>.json` each.
     pub dir: Option<PathBuf>,
+}
+
+/// `[canary]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CanarySettings {
+    /// How often; off if not set.
+    #[serde(with = "humantime_serde")]
+    pub every: Option<Duration>,
 }
 
 /// A configuration that cannot be used: file, key and cure.
@@ -189,6 +201,7 @@ impl Config {
                 ("apns", format!("{:?}", config.apns)),
                 ("fcm", format!("{:?}", config.fcm)),
                 ("tokens", format!("{:?}", config.tokens)),
+                ("canary", format!("{:?}", config.canary)),
                 ("admin", format!("{:?}", config.admin)),
                 ("log.format", format!("{:?}", config.log.format)),
             ]
@@ -213,11 +226,7 @@ impl Config {
         paths.extend(&mut self.fcm.ca_file);
         paths.extend(&mut self.profiles.dir);
         for app in self.apps.values_mut() {
-            if let Some(ios) = &mut app.ios {
-                paths.extend(&mut ios.key_file);
-                paths.extend(&mut ios.certificate_file);
-                paths.extend(&mut ios.certificate_password_file);
-            }
+            paths.extend(app.ios.iter_mut().flat_map(apns::AppSettings::files));
             paths.extend(app.android.iter_mut().map(|a| &mut a.service_account_file));
         }
         for path in paths {
@@ -235,6 +244,10 @@ impl Config {
             .validate()
             .map_err(|e| self.error(format!("apns.{}", e.key), e.cure))?;
         self.fcm.validate().map_err(|e| whole(e.to_string()))?;
+        let often = Duration::from_secs(10);
+        if self.canary.every.is_some_and(|every| every < often) {
+            return Err(self.error("canary.every", "at least 10s; 10m is usual"));
+        }
         if self.apps.is_empty() {
             return Err(self.error("apps", "no app; add a table [apps.\"<name in events>\"]"));
         }

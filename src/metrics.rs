@@ -154,6 +154,8 @@ pub struct LaneGauges {
     pub paused: Family<LaneLabels, Gauge>,
     /// 1 while an app's verdicts are held back.
     pub token_brake: Family<LaneLabels, Gauge>,
+    /// 1 if a lane's last canary was accepted, 0 if its credential was refused.
+    pub credential_ok: Family<LaneLabels, Gauge>,
     /// Seconds until a certificate or access token expires.
     pub credential_expiry_seconds: Family<CredentialLabels, Gauge>,
 }
@@ -169,6 +171,11 @@ impl LaneGauges {
             "token_brake",
             "1 while an app's token verdicts are held back to suspect",
             self.token_brake.clone(),
+        );
+        registry.register(
+            "credential_ok",
+            "1 if the last canary was accepted, 0 if its credential was refused",
+            self.credential_ok.clone(),
         );
         registry.register(
             "credential_expiry_seconds",

@@ -56,6 +56,10 @@ pub(super) fn views(status: &Status) -> (Vec<LaneView>, usize) {
 
 fn view(lane: &Lane, now: Timestamp) -> LaneView {
     let mut why = Vec::new();
+    let refused = lane
+        .canary
+        .as_ref()
+        .and_then(|c| c.refused.as_ref().map(|word| (c.age, word)));
     let (state, tone) = if let Some((since, reason)) = &lane.paused {
         let reason = reason.as_deref().unwrap_or("credential faults");
         let since = age(*since);
@@ -65,6 +69,8 @@ fn view(lane: &Lane, now: Timestamp) -> LaneView {
         ("paused", "bad")
     } else if lane.why_not_ready.is_some() {
         ("cannot send", "bad")
+    } else if refused.is_some() {
+        ("credential refused", "bad")
     } else if lane.brake {
         ("token brake", "warn")
     } else if lane.connections.wanted == 0 {
@@ -73,6 +79,7 @@ fn view(lane: &Lane, now: Timestamp) -> LaneView {
         ("ready", "good")
     };
     why.extend(lane.why_not_ready.clone());
+    why.extend(refused.map(|(since, word)| format!("the canary of {} ago got {word}", age(since))));
     if lane.brake {
         why.push("too many bad tokens: pushes go on, every verdict is suspect".to_owned());
     }
@@ -193,6 +200,7 @@ mod tests {
                 age: Duration::from_secs(720),
             },
             brake: false,
+            canary: None,
         }
     }
 
@@ -219,6 +227,28 @@ mod tests {
         assert!(views[0].why[0].starts_with("for 90 s, after InvalidProviderToken"));
         assert!(views[2].why.is_empty());
         assert_eq!(views[2].credential.text, "key FGHIJ67890");
+    }
+
+    #[test]
+    fn a_canary_that_was_refused_is_told_and_one_that_was_not_changes_nothing() {
+        let mut lanes = [lane("a"), lane("b")];
+        let age = Duration::from_secs(60);
+        for (lane, refused) in lanes
+            .iter_mut()
+            .zip([None, Some("InvalidProviderToken".into())])
+        {
+            lane.canary = Some(crate::admin::status::Canary { age, refused });
+        }
+        let (views, _) = views(&status(lanes.to_vec()));
+        assert_eq!(
+            (&*views[0].app, views[0].state),
+            ("b", "credential refused")
+        );
+        assert_eq!(
+            views[0].why,
+            ["the canary of 60 s ago got InvalidProviderToken"]
+        );
+        assert_eq!(views[1].state, "ready");
     }
 
     #[test]

@@ -272,6 +272,7 @@ mod tests {
         fn status(&self) -> Status {
             let day = 24 * 3_600_000;
             let lane = Lane {
+                canary: None,
                 app: "com.example.calls".to_owned(),
                 platform: "ios",
                 environment: "sandbox",

@@ -67,6 +67,17 @@ pub struct Lane {
     pub credential: Credential,
     /// Whether its token verdicts are held back.
     pub brake: bool,
+    /// What its last canary said.
+    pub canary: Option<Canary>,
+}
+
+/// A proof of a lane's credential that took no phone.
+#[derive(Clone, Debug)]
+pub struct Canary {
+    /// How long ago.
+    pub age: Duration,
+    /// The provider's word if the credential was refused.
+    pub refused: Option<String>,
 }
 
 /// The connections of a lane by their state.

@@ -93,14 +93,17 @@ impl Builder {
     ) -> Result<Option<Arc<IosLanes>>, ConfigError> {
         let Some(ios) = &app.ios else { return Ok(None) };
         let table = || format!("apps.\"{name}\".ios");
-        let credentials =
-            apns::Credentials::load(ios, &self.signers).map_err(|e| config.error(table(), e))?;
-        if let Some(problem) = credentials.foreign_to(&ios.bundle_id) {
-            tracing::warn!(app = name, problem, "Apple will refuse this app's pushes");
-        }
-        if let Some(fault) = credentials.fault() {
-            tracing::error!(app = name, platform = "ios", %fault, "an app's pushes cannot be sent");
-        }
+        let load = |environment| {
+            let own = ios.credential(environment);
+            let loaded = apns::Credentials::load(&own, &self.signers);
+            let credentials = loaded.map_err(|error| config.error(table(), error))?;
+            // Once, where both are the same.
+            if ios.differs() || environment == Environment::Production {
+                warn_of(&credentials, name, ios, environment);
+            }
+            Ok(credentials)
+        };
+        let credentials = [load(Environment::Production)?, load(Environment::Sandbox)?];
         let account = Account::Apns(ios.bundle_id.clone(), credentials.clone());
         let key = (name.to_owned(), "ios");
         let unchanged = before.and_then(|lanes| lanes.of(&key, &account));
@@ -134,7 +137,7 @@ impl Builder {
         config: &Config,
         name: &str,
         ios: &apns::AppSettings,
-        credentials: &apns::Credentials,
+        credentials: &[apns::Credentials; 2],
         account: Account,
     ) -> Result<Built, ConfigError> {
         let mut built = Built {
@@ -142,7 +145,8 @@ impl Builder {
             clients: Vec::new(),
             lanes: Vec::new(),
         };
-        for environment in [Environment::Production, Environment::Sandbox] {
+        let environments = [Environment::Production, Environment::Sandbox];
+        for (environment, credentials) in environments.into_iter().zip(credentials) {
             let client = apns_client(&config.apns, ios, credentials, environment, &self.metrics)
                 .map(Arc::new)
                 .map_err(|problem| config.error(format!("apps.\"{name}\".ios"), problem))?;
@@ -237,6 +241,27 @@ impl Builder {
         shared(&self.budgets, project.to_owned(), || {
             Semaphore::new(in_flight)
         })
+    }
+}
+
+/// Says what is known to be wrong with a credential before Apple does.
+fn warn_of(
+    credentials: &apns::Credentials,
+    app: &str,
+    ios: &apns::AppSettings,
+    environment: Environment,
+) {
+    let environment = environment.name();
+    if let Some(problem) = credentials.foreign_to(&ios.bundle_id) {
+        tracing::warn!(
+            app,
+            environment,
+            problem,
+            "Apple will refuse this app's pushes"
+        );
+    }
+    if let Some(fault) = credentials.fault() {
+        tracing::error!(app, environment, %fault, "an app's pushes cannot be sent");
     }
 }
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::App;
+use super::canary::Canary;
 use super::lanes::Client;
-use crate::admin::status::{Connections, Credential, Lane, Status};
+use crate::admin::status::{self, Connections, Credential, Lane, Status};
 use crate::admin::{Insight, Readiness};
 use crate::amqp::BrokerState;
 use crate::call::time::Timestamp;
@@ -62,6 +63,18 @@ impl Insight for AppInsight {
                 )),
             }
         }
+        for lane in self.app.lanes().by_label() {
+            let labels = lane.0.labels();
+            if let Some(proven) = self.app.canary.of(labels).filter(|proven| !proven.taken) {
+                problems.push(format!(
+                    "lane {} {} {}: the canary was refused: {}",
+                    labels.app,
+                    labels.platform,
+                    labels.environment,
+                    proven.reason.unwrap_or_default()
+                ));
+            }
+        }
         Readiness {
             ready: connected && can_send,
             problems,
@@ -81,12 +94,18 @@ impl Insight for AppInsight {
             gauges.paused.get_or_create(&labels).set(paused);
             let brake = i64::from(lane.brake);
             gauges.token_brake.get_or_create(&labels).set(brake);
+            if let Some(canary) = &lane.canary {
+                let ok = i64::from(canary.refused.is_none());
+                gauges.credential_ok.get_or_create(&labels).set(ok);
+            }
             if let Some(expires) = lane.credential.expires() {
                 let LaneLabels { app, platform, .. } = labels;
                 let labels = CredentialLabels { app, platform };
                 let left = (expires.millis() - status.now.millis()) / 1000;
-                let gauge = &gauges.credential_expiry_seconds;
-                gauge.get_or_create(&labels).set(left);
+                let all = &gauges.credential_expiry_seconds;
+                // Of two environments the one that ends first.
+                let first = all.get(&labels).map_or(left, |other| other.get().min(left));
+                all.get_or_create(&labels).set(first);
             }
         }
         self.app.metrics().render(&gauges)
@@ -102,7 +121,7 @@ impl Insight for AppInsight {
             broker: self.broker.as_ref().map(|state| state.borrow().clone()),
             lanes: lanes
                 .iter()
-                .map(|(engine, client)| lane(engine, client))
+                .map(|(engine, client)| lane(engine, client, &self.app.canary))
                 .collect(),
         }
     }
@@ -112,7 +131,7 @@ impl Insight for AppInsight {
     }
 }
 
-fn lane(engine: &EngineLane, client: &Client) -> Lane {
+fn lane(engine: &EngineLane, client: &Client, canary: &Canary) -> Lane {
     let labels = engine.labels();
     let LaneStatus {
         paused,
@@ -143,6 +162,10 @@ fn lane(engine: &EngineLane, client: &Client) -> Lane {
         connections,
         credential,
         brake: engine.brake.is_on(),
+        canary: canary.of(labels).map(|proven| status::Canary {
+            age: wall_clock().since(proven.at),
+            refused: (!proven.taken).then(|| proven.reason.unwrap_or_default()),
+        }),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::call::push::PushClient as _;
+use crate::call::push::{Answer, PushClient as _};
 use crate::engine::lane::Lane;
 use crate::providers::http2::Status;
 use crate::providers::{apns, fcm};
@@ -38,6 +38,14 @@ impl Client {
         match self {
             Self::Apns(client) => client.is_used(),
             Self::Fcm(client) => client.is_used(),
+        }
+    }
+
+    /// Asks its provider for nobody's sake whether the credential is taken.
+    pub(super) async fn prove(&self, limit: Duration) -> Answer {
+        match self {
+            Self::Apns(client) => client.prove(limit).await,
+            Self::Fcm(client) => client.prove(limit).await,
         }
     }
 
@@ -85,8 +93,8 @@ impl Client {
 /// What an app's lanes on one platform are built from.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Account {
-    /// Of Apple: bundle id and credential.
-    Apns(String, apns::Credentials),
+    /// Of Apple: bundle id, and the credentials for production and sandbox.
+    Apns(String, [apns::Credentials; 2]),
     /// Of Google.
     Fcm(fcm::ServiceAccount),
 }

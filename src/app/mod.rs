@@ -2,6 +2,7 @@
 
 mod broker;
 mod build;
+mod canary;
 mod insight;
 mod lanes;
 mod lines;
@@ -27,6 +28,7 @@ use crate::metrics::Metrics;
 pub use broker::run_on_broker;
 use build::Builder;
 pub use build::apns_probe;
+use canary::Canary;
 pub use insight::AppInsight;
 use lanes::Client;
 pub use lanes::Lanes;
@@ -45,6 +47,7 @@ pub struct App {
     metrics: Metrics,
     builder: Builder,
     current: Mutex<Lanes>,
+    canary: Canary,
     config: Mutex<Config>,
     tasks: TaskTracker,
     end: CancellationToken,
@@ -73,18 +76,25 @@ impl App {
         metrics: Metrics,
         watch: Option<Watch>,
     ) -> Result<Arc<Self>, ConfigError> {
+        // Whoever watches sends a push or two.
+        let canary = config.canary.every.filter(|_| watch.is_none());
         let builder = Builder::new(metrics.clone(), watch);
         let (lanes, routes) = builder.build(&config, None)?;
         let dispatcher = Dispatcher::new(config.ring, routes, reports, metrics.clone());
-        Ok(Arc::new(Self {
+        let app = Arc::new(Self {
             dispatcher: Arc::new(dispatcher),
             metrics,
             builder,
             current: Mutex::new(lanes),
+            canary: Canary::default(),
             config: Mutex::new(config),
             tasks: TaskTracker::new(),
             end: CancellationToken::new(),
-        }))
+        });
+        if let Some(every) = canary {
+            app.tasks.spawn(canary::run(Arc::clone(&app), every));
+        }
+        Ok(app)
     }
 
     /// What takes events.
@@ -131,6 +141,7 @@ impl App {
         for client in self.lanes().clients() {
             client.retry_now();
         }
+        self.canary.hurry();
         let until = Instant::now() + config.ring.window();
         let retiring = Arc::clone(self).retire(retired, gone, until);
         self.tasks.spawn(retiring);

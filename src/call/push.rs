@@ -244,6 +244,27 @@ impl Class {
         }
     }
 
+    /// What an answer to a push for nobody says of the credential: whether it is
+    /// taken; nothing where the answer is about something else.
+    #[must_use]
+    pub const fn proves_credential(self) -> Option<bool> {
+        match self {
+            Self::Accepted
+            | Self::DeadToken
+            | Self::BadToken
+            | Self::SuspectToken
+            | Self::PayloadFault => Some(true),
+            Self::CredentialFault | Self::StaleCredential | Self::OwnFault => Some(false),
+            Self::NotProcessed
+            | Self::Unclear
+            | Self::Unavailable
+            | Self::Throttled
+            | Self::SigningThrottled
+            | Self::NoCredential
+            | Self::Unknown => None,
+        }
+    }
+
     /// The name in metrics and logs.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -34,6 +34,8 @@ pub(super) struct AuthKey {
     pub(super) team: String,
     pub(super) point: Vec<u8>,
     pub(super) environment: Option<Environment>,
+    /// The bundle ids that it is bound to; all of its team's if none.
+    pub(super) apps: Option<Vec<String>>,
 }
 
 /// A service account's public key and what it may do.

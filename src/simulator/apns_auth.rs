@@ -36,8 +36,8 @@ const TOO_MANY: Refusal = (429, "TooManyProviderTokenUpdates");
 /// Whose pushes these are.
 #[derive(Clone)]
 pub(super) enum Sender {
-    /// A team, by its token.
-    Team(String),
+    /// A team by its token, and the apps that its key is bound to.
+    Team(String, Option<Vec<String>>),
     /// The topics of a client certificate.
     Topics(Vec<String>),
 }
@@ -63,9 +63,18 @@ struct State {
 struct Accepted {
     bytes: Bytes,
     claims: Claims,
-    team: String,
+    sender: Sender,
     issued: i64,
     generation: u64,
+}
+
+/// What a good token says.
+struct Verified {
+    team: String,
+    key: String,
+    /// The apps that its key is bound to.
+    apps: Option<Vec<String>>,
+    issued: i64,
 }
 
 impl Auth {
@@ -109,7 +118,7 @@ impl Auth {
             let sender = if now - known.issued > MAX_AGE {
                 Err(EXPIRED)
             } else {
-                Ok(Sender::Team(known.team.clone()))
+                Ok(known.sender.clone())
             };
             return (Some(known.claims.clone()), sender);
         }
@@ -121,27 +130,29 @@ impl Auth {
         };
         let claims = jwt.claimed();
         let verified = self.verify(&jwt, accounts, now);
-        let sender = verified.and_then(|(team, key, issued)| {
+        let sender = verified.and_then(|verified| {
+            let Verified {
+                team,
+                key,
+                apps,
+                issued,
+            } = verified;
             state.admit(&team, &key, value.as_bytes(), self.window)?;
+            let sender = Sender::Team(team, apps);
             state.remember(Accepted {
                 bytes: Bytes::copy_from_slice(value.as_bytes()),
                 claims: claims.clone(),
-                team: team.clone(),
+                sender: sender.clone(),
                 issued,
                 generation,
             });
-            Ok(Sender::Team(team))
+            Ok(sender)
         });
         (Some(claims), sender)
     }
 
-    /// Team, key id and issue time of a token that is good by itself.
-    fn verify(
-        &self,
-        jwt: &Jwt<'_>,
-        accounts: &Accounts,
-        now: i64,
-    ) -> Result<(String, String, i64), Refusal> {
+    /// A token that is good by itself.
+    fn verify(&self, jwt: &Jwt<'_>, accounts: &Accounts, now: i64) -> Result<Verified, Refusal> {
         if jwt.header_text("alg") != Some("ES256") {
             return Err(INVALID);
         }
@@ -163,7 +174,12 @@ impl Auth {
         if now - issued > MAX_AGE {
             return Err(EXPIRED);
         }
-        Ok((team.to_owned(), kid.to_owned(), issued))
+        Ok(Verified {
+            team: team.to_owned(),
+            key: kid.to_owned(),
+            apps: key.apps.clone(),
+            issued,
+        })
     }
 }
 

@@ -165,14 +165,18 @@ pub(super) fn topic<'a>(
     }
     let allowed = match sender {
         Sender::Topics(topics) => topics.iter().any(|known| known == topic),
-        Sender::Team(team) => {
+        Sender::Team(team, apps) => {
             let state = accounts.read();
             let bundles = state.teams.get(team);
             bundles.is_some_and(|bundles| {
                 PUSH_TYPES
                     .iter()
                     .filter_map(|(_, suffix)| topic.strip_suffix(suffix))
-                    .any(|bundle| bundles.contains(bundle))
+                    .filter(|bundle| bundles.contains(*bundle))
+                    .any(|bundle| {
+                        apps.as_ref()
+                            .is_none_or(|apps| apps.iter().any(|a| a == bundle))
+                    })
             })
         }
     };

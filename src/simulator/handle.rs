@@ -167,9 +167,17 @@ impl Simulator {
             team,
             point,
             environment,
+            apps: None,
         };
         state.keys.insert(key_id.to_owned(), key);
         Ok(pem)
+    }
+
+    /// Binds a team's key to these apps: `TopicDisallowed` for others.
+    pub fn bind_auth_key(&self, key_id: &str, bundle_ids: &[&str]) {
+        if let Some(key) = self.world.accounts.write().keys.get_mut(key_id) {
+            key.apps = Some(bundle_ids.iter().map(|id| (*id).to_owned()).collect());
+        }
     }
 
     /// Revokes a team's key: `InvalidProviderToken` from now on.

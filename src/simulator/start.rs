@@ -40,6 +40,7 @@ impl Simulator {
                 team,
                 point,
                 environment: None,
+                apps: None,
             };
             state.keys.insert(options.key_id.clone(), key);
         }

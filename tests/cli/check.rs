@@ -91,6 +91,27 @@ async fn keys_that_apple_does_not_take() {
         .unwrap();
     rig.write(KEY, pem);
     fails(&rig, &["BadEnvironmentKey", "key for both environments"]).await;
+    // An environment with a key of its own is proven with that.
+    let other = rig
+        .simulator
+        .add_auth_key("ABCDE12345", "PRODKEY001", Some(Environment::Production))
+        .unwrap();
+    rig.write("prod.p8", other);
+    let own = "[apps.\"com.example.calls\".ios.production]\nkey_id = \"PRODKEY001\"\nkey_file = \"prod.p8\"\n";
+    rig.edit(
+        "[apps.\"com.example.calls\".android]",
+        &format!("{own}[apps.\"com.example.calls\".android]"),
+    );
+    let ran = rig.run("check", &["--no-broker", "--json"]).await;
+    assert_eq!(ran.code, 0, "{ran:#?}");
+    for word in [
+        "iOS credential production",
+        "iOS credential sandbox",
+        "PRODKEY001",
+    ] {
+        assert!(ran.out.contains(word), "{}", ran.out);
+    }
+    rig.edit(own, "");
     // The app's own environment is what counts.
     rig.edit("environment = \"production\"", "environment = \"sandbox\"");
     finds(

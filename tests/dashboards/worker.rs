@@ -100,7 +100,8 @@ pub(crate) async fn after_every_path() -> Exposition {
     let mut config = std::fs::read_to_string(&files.config).unwrap();
     let by_certificate = format!(
         "\n[apps.\"by-certificate\".ios]\nbundle_id = \"{APP}\"\n\
-         certificate_file = \"client.p12\"\ncertificate_password_file = \"client.p12.password\"\n"
+         certificate_file = \"client.p12\"\ncertificate_password_file = \"client.p12.password\"\n\
+         [canary]\nevery = \"10m\"\n"
     );
     config += &by_certificate;
     std::fs::write(&files.config, config).unwrap();
@@ -254,7 +255,8 @@ async fn complete(address: &str) -> Exposition {
         let mut exposed = Exposition::read(&scrape(address).await);
         let expiry = "ringpush_credential_expiry_seconds";
         let both = ["ios", "android"].map(|p| exposed.has_value(expiry, "platform", p));
-        if both == [true, true] && exposed.labels("ringpush_token_brake").is_some() {
+        let canary = exposed.labels("ringpush_credential_ok").is_some();
+        if both == [true, true] && canary {
             exposed.add("up", BTreeMap::new());
             // `RabbitMQ`'s own, as its plugin rabbitmq_prometheus has them.
             let queue = [("vhost", "/"), ("queue", "ringpush.tokens")];

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use ringpush::simulator::{Options, Script, ServerKind};
+use ringpush::simulator::{Environment, Options, Script, ServerKind};
 
+use crate::support::client::Outcomes;
 use crate::support::events::{APP, android, android_token, ios, ios_token, ring};
 use crate::support::stage::{Stage, edit};
 use crate::support::worker::Worker;
@@ -192,7 +193,7 @@ async fn a_reload_with_the_same_key_keeps_the_connections() {
     let stage = Stage::new().await;
     let mut outcomes = stage.client.outcomes().await;
     let mut worker = stage.worker().await;
-    let ring_once = async |outcomes: &mut crate::support::client::Outcomes| {
+    let ring_once = async |outcomes: &mut Outcomes| {
         let event = ring(&[ios("d1", &ios_token())]);
         stage.client.publish("ring.ios", &event).await;
         assert_eq!(outcomes.push().await["result"], "accepted");
@@ -210,5 +211,107 @@ async fn a_reload_with_the_same_key_keeps_the_connections() {
     worker.logs("were read again").await;
     ring_once(&mut outcomes).await;
     assert!(connects(&mut worker).await < 2.1, "no connection is new");
+    stage.end(worker).await;
+}
+
+/// A key of one environment is that environment's fault.
+#[tokio::test]
+async fn a_key_of_one_environment_blames_that_environment_only() {
+    let stage = Stage::new().await;
+    let key = |id: &str, environment| {
+        let pem = stage
+            .simulator
+            .add_auth_key("ABCDE12345", id, Some(environment));
+        std::fs::write(stage.file(&format!("{id}.p8")), pem.expect("a key")).expect("written");
+    };
+    key("PRODKEY001", Environment::Production);
+    key("SANDKEY001", Environment::Sandbox);
+    stage.configure(
+        "[apps.\"com.example.calls\".ios]\nkey_id = \"PRODKEY001\"\nkey_file = \"PRODKEY001.p8\"\n",
+    );
+    let mut outcomes = stage.client.outcomes().await;
+    let mut worker = stage.worker().await;
+    let ring_in = async |outcomes: &mut Outcomes, environment: &str| {
+        let mut device = ios("d1", &ios_token());
+        device["environment"] = environment.into();
+        stage.client.publish("ring.ios", &ring(&[device])).await;
+        outcomes.push().await
+    };
+    for _ in 0..6 {
+        let push = ring_in(&mut outcomes, "sandbox").await;
+        assert_eq!(push["result"], "credential_fault", "{push}");
+    }
+    assert_eq!(
+        ring_in(&mut outcomes, "production").await["result"],
+        "accepted"
+    );
+    let paused = async |worker: &mut Worker, environment: &str| {
+        let labels = [
+            r#"platform="ios""#,
+            &format!("environment=\"{environment}\""),
+        ];
+        worker.metric("ringpush_lane_paused", &labels).await > 0.5
+    };
+    assert!(paused(&mut worker, "sandbox").await);
+    assert!(!paused(&mut worker, "production").await);
+    stage.configure(
+        "[apps.\"com.example.calls\".ios.sandbox]\nkey_id = \"SANDKEY001\"\nkey_file = \"SANDKEY001.p8\"\n",
+    );
+    worker.signal("HUP");
+    worker.logs("were read again").await;
+    for environment in ["sandbox", "production"] {
+        let push = ring_in(&mut outcomes, environment).await;
+        assert_eq!(push["result"], "accepted", "{push}");
+    }
+    stage.end(worker).await;
+}
+
+/// What was revoked or bound elsewhere is known without a call, and no number
+/// about rings knows of it.
+#[tokio::test]
+async fn the_canary_tells_of_a_credential_that_is_refused_and_counts_for_nothing() {
+    let stage = Stage::with("[canary]\nevery = \"10m\"\n", Options::default()).await;
+    let mut worker = stage.worker().await;
+    let ok = async |worker: &mut Worker, platform: &str, wanted: f64| {
+        let labels = [&*format!("platform=\"{platform}\"")];
+        let begun = Instant::now();
+        loop {
+            let lines = series(worker, "ringpush_credential_ok{").await;
+            let there = lines.iter().any(|line| line.contains(labels[0]));
+            let value = worker.metric("ringpush_credential_ok", &labels).await;
+            if there && (value - wanted).abs() < 0.1 {
+                return;
+            }
+            let waited = begun.elapsed();
+            assert!(waited < Duration::from_secs(30), "{platform}: {value}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    ok(&mut worker, "ios", 1.0).await;
+    ok(&mut worker, "android", 1.0).await;
+    assert_eq!(
+        series(&mut worker, "ringpush_credential_ok{").await.len(),
+        2
+    );
+    stage
+        .simulator
+        .bind_auth_key("FGHIJ67890", &["com.example.other"]);
+    worker.signal("HUP");
+    ok(&mut worker, "ios", 0.0).await;
+    ok(&mut worker, "android", 1.0).await;
+    worker.logs("the canary was refused").await;
+    let (status, says) = worker.page("/readyz").await;
+    assert_eq!(status, 200, "{says}");
+    assert!(
+        says.contains("the canary was refused: TopicDisallowed"),
+        "{says}"
+    );
+    for name in [
+        "ringpush_pushes_total",
+        "ringpush_attempts_total",
+        "ringpush_lane_paused",
+    ] {
+        assert!(worker.metric(name, &[]).await < 0.1, "{name}");
+    }
     stage.end(worker).await;
 }

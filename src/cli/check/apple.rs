@@ -3,38 +3,34 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use uuid::Uuid;
+use futures_util::future::join_all;
 
 use super::clock::Clock;
-use super::proof::{Proof, is_about_the_token, meaning};
+use super::proof::{Proof, meaning};
 use crate::app::apns_probe;
-use crate::call::event::{Environment, EnvironmentChoice};
-use crate::call::payload::Payload;
-use crate::call::push::{Answer, Attempt, Gate, PushClient as _, PushKind};
-use crate::call::secret::Secret;
+use crate::call::event::Environment;
+use crate::call::push::Answer;
 use crate::config::Config;
-use crate::engine::deadline::wall_clock;
 use crate::providers::probe::probe;
 use crate::providers::{apns, tls};
 
-/// No device has this token: Apple's are hexadecimal.
-const NOBODY: &str = "ringpushcheck";
-
-/// Proves both environments; only the app's own can fail.
+/// Proves both environments; only one that is meant can fail.
 pub(super) async fn prove(
     config: &Config,
     name: &str,
     ios: &apns::AppSettings,
-    credentials: &apns::Credentials,
+    credentials: &[(Environment, apns::Credentials)],
     limit: Duration,
 ) -> (Vec<Proof>, Vec<Clock>) {
-    let one =
-        async |environment| prove_one(config, name, ios, credentials, environment, limit).await;
-    let ((mut proofs, clock), (more, other)) =
-        tokio::join!(one(Environment::Production), one(Environment::Sandbox));
-    proofs.extend(more);
-    (proofs, clock.into_iter().chain(other).collect())
+    let each = credentials.iter().map(async |(environment, credentials)| {
+        prove_one(config, name, ios, credentials, *environment, limit).await
+    });
+    let (mut proofs, mut clocks) = (Vec::new(), Vec::new());
+    for (found, clock) in join_all(each).await {
+        proofs.extend(found);
+        clocks.extend(clock);
+    }
+    (proofs, clocks)
 }
 
 async fn prove_one(
@@ -45,10 +41,7 @@ async fn prove_one(
     environment: Environment,
     limit: Duration,
 ) -> (Vec<Proof>, Option<Clock>) {
-    let needed = match EnvironmentChoice::from(ios.environment) {
-        EnvironmentChoice::Only(only) => only == environment,
-        EnvironmentChoice::Auto => true,
-    };
+    let needed = ios.is_meant(environment);
     let title = |what: &str| format!("app {name}: {what} {}", environment.name());
     let client = match apns_probe(config, ios, credentials, environment) {
         Ok(client) => client,
@@ -69,7 +62,7 @@ async fn prove_one(
         let address = config.apns.endpoint(environment);
         let found = format!("{address}: TLS and HTTP/2 in {took} ms");
         proofs.push(Proof::ok(title("APNs"), found));
-        let answer = ask(&client, limit).await;
+        let answer = client.prove(limit).await;
         proofs.push(judge(title("credential on"), needed, &answer));
         clock = look_at_clock(config, environment, limit).await;
     }
@@ -77,23 +70,8 @@ async fn prove_one(
     (proofs, clock)
 }
 
-/// Asks with a token that cannot exist: whether the credential and the topic
-/// are taken shows in what Apple complains about.
-async fn ask(client: &apns::Client, limit: Duration) -> Answer {
-    let attempt = Attempt {
-        id: Uuid::new_v4(),
-        kind: PushKind::Call,
-        token: &Secret::from(NOBODY),
-        payload: &Payload::Ios(Bytes::from_static(b"{\"aps\":{}}")),
-        deadline: wall_clock(),
-        time_left: limit,
-        gate: &Gate::default(),
-    };
-    client.send(attempt).await
-}
-
 fn judge(what: String, needed: bool, answer: &Answer) -> Proof {
-    if is_about_the_token(answer.class) {
+    if answer.class.proves_credential() == Some(true) {
         return Proof::ok(what, "Apple takes the credential for this bundle id");
     }
     // An answer without a reason is not Apple's.

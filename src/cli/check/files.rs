@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::proof::Proof;
+use crate::call::event::Environment;
 use crate::call::time::Timestamp;
 use crate::config::{AppSettings, Config};
 use crate::engine::deadline::wall_clock;
@@ -18,8 +19,8 @@ const DAY: i64 = 24 * 60 * 60 * 1000;
 pub(super) enum Usable {
     Ios {
         name: String,
-        settings: apns::AppSettings,
-        credentials: apns::Credentials,
+        settings: Box<apns::AppSettings>,
+        credentials: Vec<(Environment, apns::Credentials)>,
     },
     Android {
         name: String,
@@ -64,23 +65,13 @@ pub(super) fn profiles(config: &Config) -> Vec<Proof> {
 pub(super) fn app(config: &Config, name: &str, app: &AppSettings) -> (Vec<Proof>, Vec<Usable>) {
     let (mut proofs, mut usable) = (Vec::new(), Vec::new());
     if let Some(ios) = &app.ios {
-        match apns::Credentials::load(ios, &apns::Signers::default()) {
-            Ok(credentials) => {
-                proofs.extend(ios_proofs(config, name, ios, &credentials));
-                // The worker would not show it to Apple either.
-                if credentials.fault().is_none() {
-                    usable.push(Usable::Ios {
-                        name: name.to_owned(),
-                        settings: ios.clone(),
-                        credentials,
-                    });
-                }
-            }
-            Err(error) => {
-                let what = format!("app {name}: iOS credential");
-                proofs.push(Proof::error(what, &error.to_string(), "; "));
-            }
-        }
+        let (found, credentials) = ios_credentials(config, name, ios);
+        proofs.extend(found);
+        usable.push(Usable::Ios {
+            name: name.to_owned(),
+            settings: Box::new(ios.clone()),
+            credentials,
+        });
     }
     if let Some(android) = &app.android {
         let what = format!("app {name}: service account");
@@ -109,32 +100,65 @@ pub(super) fn app(config: &Config, name: &str, app: &AppSettings) -> (Vec<Proof>
     (proofs, usable)
 }
 
-fn ios_proofs(
+/// What an app shows to Apple, in each environment if they differ, and what of
+/// it can be tried there.
+fn ios_credentials(
     config: &Config,
     name: &str,
     ios: &apns::AppSettings,
+) -> (Vec<Proof>, Vec<(Environment, apns::Credentials)>) {
+    let (mut proofs, mut usable) = (Vec::new(), Vec::new());
+    let same = !ios.differs();
+    for environment in [Environment::Production, Environment::Sandbox] {
+        let mut what = format!("app {name}: iOS credential");
+        if !same {
+            what = format!("{what} {}", environment.name());
+        }
+        let own = ios.credential(environment);
+        let found = match apns::Credentials::load(&own, &apns::Signers::default()) {
+            Ok(credentials) => {
+                let found = ios_proofs(config, &what, &ios.bundle_id, &own, &credentials);
+                // The worker would not show another one to Apple either.
+                if credentials.fault().is_none() {
+                    usable.push((environment, credentials));
+                }
+                found
+            }
+            Err(error) => vec![Proof::error(what, &error.to_string(), "; ")],
+        };
+        if !same || environment == Environment::Production {
+            proofs.extend(found);
+        }
+    }
+    (proofs, usable)
+}
+
+fn ios_proofs(
+    config: &Config,
+    what: &str,
+    bundle_id: &str,
+    own: &apns::CredentialSettings,
     credentials: &apns::Credentials,
 ) -> Vec<Proof> {
-    let what = format!("app {name}: iOS credential");
-    let file = ios.key_file.as_ref().or(ios.certificate_file.as_ref());
+    let file = own.key_file.as_ref().or(own.certificate_file.as_ref());
     if let Some(fault) = credentials.fault() {
         let file = file.map_or(Path::new(""), PathBuf::as_path).display();
         let found = format!("`certificate_file` {file}: {fault}");
-        return vec![Proof::error(&what, &found, "; ")];
+        return vec![Proof::error(what, &found, "; ")];
     }
     let mut proofs = vec![match (credentials.signer(), credentials.expires()) {
         (Some(signer), _) => {
             let (key, team) = (signer.key_id(), signer.team_id());
-            Proof::ok(&what, format!("key {key} of team {team}, P-256, signs"))
+            Proof::ok(what, format!("key {key} of team {team}, P-256, signs"))
         }
-        (None, Some(expires)) => certificate(&what, expires),
-        (None, None) => Proof::ok(&what, "certificate"),
+        (None, Some(expires)) => certificate(what, expires),
+        (None, None) => Proof::ok(what, "certificate"),
     }];
-    proofs.extend(file.and_then(|file| open_to_all(&what, file)));
-    let foreign = credentials.foreign_to(&ios.bundle_id);
-    proofs.extend(foreign.map(|text| Proof::error(&what, &text, "; ")));
-    proofs.extend(other_name(&what, ios));
-    proofs.extend(two_teams(config, &what, ios));
+    proofs.extend(file.and_then(|file| open_to_all(what, file)));
+    let foreign = credentials.foreign_to(bundle_id);
+    proofs.extend(foreign.map(|text| Proof::error(what, &text, "; ")));
+    proofs.extend(other_name(what, own));
+    proofs.extend(two_teams(config, what, own));
     proofs
 }
 
@@ -150,7 +174,7 @@ fn certificate(what: &str, expires: Timestamp) -> Proof {
 }
 
 /// Apple names a key's file after the key.
-fn other_name(what: &str, ios: &apns::AppSettings) -> Option<Proof> {
+fn other_name(what: &str, ios: &apns::CredentialSettings) -> Option<Proof> {
     let file = ios.key_file.as_ref()?.file_stem()?.to_str()?;
     let (id, named) = (ios.key_id.as_ref()?, file.strip_prefix("AuthKey_")?);
     (named != id).then(|| {
@@ -164,13 +188,16 @@ fn other_name(what: &str, ios: &apns::AppSettings) -> Option<Proof> {
 }
 
 /// A key belongs to one team.
-fn two_teams(config: &Config, what: &str, ios: &apns::AppSettings) -> Option<Proof> {
-    let (id, team) = (ios.key_id.as_ref()?, ios.team_id.as_ref()?);
-    let others = config.apps.values().filter_map(|app| app.ios.as_ref());
-    let other = others
-        .filter(|other| other.key_id.as_ref() == Some(id))
-        .filter_map(|other| other.team_id.as_ref())
-        .find(|other| *other != team)?;
+fn two_teams(config: &Config, what: &str, own: &apns::CredentialSettings) -> Option<Proof> {
+    let (id, team) = (own.key_id.as_ref()?, own.team_id.as_ref()?);
+    let apps = config.apps.values().filter_map(|app| app.ios.as_ref());
+    let mut others = apps.flat_map(|ios| {
+        [Environment::Production, Environment::Sandbox].map(|each| ios.credential(each))
+    });
+    let other = others.find_map(|other| {
+        let team_of = other.team_id.filter(|other| other != team);
+        team_of.filter(|_| other.key_id.as_ref() == Some(id))
+    })?;
     let found = format!("key {id} is said to belong to team {team} here and to {other} elsewhere");
     let cure = "a key belongs to one team; compare team_id with Membership details at \
                 developer.apple.com";

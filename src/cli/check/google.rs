@@ -4,22 +4,15 @@
 use std::time::Duration;
 
 use tokio::time::timeout;
-use uuid::Uuid;
 
 use super::clock::Clock;
-use super::proof::{Proof, is_about_the_token, meaning};
-use crate::call::payload::Payload;
-use crate::call::push::{Answer, Attempt, Class, Gate, PushKind};
-use crate::call::secret::Secret;
+use super::proof::{Proof, meaning};
+use crate::call::push::Answer;
 use crate::config::Config;
-use crate::engine::deadline::wall_clock;
 use crate::metrics::Metrics;
 use crate::providers::http2::dial::DialError;
 use crate::providers::probe::{ProbeError, probe};
 use crate::providers::{fcm, tls};
-
-/// No app has this token.
-const NOBODY: &str = "ringpush-check";
 
 /// Proves an account.
 pub(super) async fn prove(
@@ -65,7 +58,7 @@ pub(super) async fn prove(
         };
         match fcm::Client::new(&settings, account, tokens.clone(), &metrics) {
             Ok(client) => {
-                let answer = ask(&client, limit).await;
+                let answer = client.prove(limit).await;
                 proofs.push(judge(title("right to send"), &answer));
                 client.close().await;
             }
@@ -152,22 +145,8 @@ fn cure(error: &ProbeError, fcm: bool) -> &'static str {
     }
 }
 
-/// Has FCM check a message to nobody.
-async fn ask(client: &fcm::Client, limit: Duration) -> Answer {
-    let attempt = Attempt {
-        id: Uuid::new_v4(),
-        kind: PushKind::Call,
-        token: &Secret::from(NOBODY),
-        payload: &Payload::Android([("event", "check")].into()),
-        deadline: wall_clock(),
-        time_left: limit,
-        gate: &Gate::default(),
-    };
-    client.validate(attempt).await
-}
-
 fn judge(what: String, answer: &Answer) -> Proof {
-    if is_about_the_token(answer.class) || answer.class == Class::PayloadFault {
+    if answer.class.proves_credential() == Some(true) {
         return Proof::ok(what, "the account may send in this project");
     }
     let reason = answer.reason.as_deref().unwrap_or_default();

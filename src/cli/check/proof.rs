@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 
-use crate::call::push::Class;
 use crate::cli::explain::find;
 
 /// How it went.
@@ -90,25 +89,6 @@ impl Proof {
             Some((found, cure)) => Self::failed(what, found, cure),
             None => Self::new(State::Failed, what, text),
         }
-    }
-}
-
-/// What a provider's answer to a token that cannot exist means: whether it
-/// complains of the token alone, after it has taken the credential.
-pub(super) const fn is_about_the_token(class: Class) -> bool {
-    match class {
-        Class::Accepted | Class::DeadToken | Class::BadToken | Class::SuspectToken => true,
-        Class::CredentialFault
-        | Class::StaleCredential
-        | Class::SigningThrottled
-        | Class::NotProcessed
-        | Class::Unclear
-        | Class::Unavailable
-        | Class::Throttled
-        | Class::NoCredential
-        | Class::PayloadFault
-        | Class::OwnFault
-        | Class::Unknown => false,
     }
 }
 

@@ -51,7 +51,8 @@ fn request(plan: &Plan, shown: Option<&str>) -> anyhow::Result<Result<Preview, (
 fn authorization(plan: &Plan) -> anyhow::Result<Option<String>> {
     let app = plan.app().context("the app is not configured")?;
     if let Some(ios) = &app.ios {
-        return Ok(observe::authorization(&credentials(plan, ios)?));
+        let first = environments(plan)[0];
+        return Ok(observe::authorization(&credentials(plan, ios, first)?));
     }
     if let Some(android) = &app.android {
         let project = android.project_id.as_deref();
@@ -83,9 +84,23 @@ pub(super) fn show(plan: &Plan) -> anyhow::Result<u8> {
     Ok(DONE)
 }
 
-fn credentials(plan: &Plan, ios: &apns::AppSettings) -> anyhow::Result<apns::Credentials> {
+/// Those that a push may go to, in that order.
+fn environments(plan: &Plan) -> &'static [Environment] {
+    match plan.choice() {
+        EnvironmentChoice::Only(Environment::Production) => &[Environment::Production],
+        EnvironmentChoice::Only(Environment::Sandbox) => &[Environment::Sandbox],
+        EnvironmentChoice::Auto => &[Environment::Production, Environment::Sandbox],
+    }
+}
+
+fn credentials(
+    plan: &Plan,
+    ios: &apns::AppSettings,
+    environment: Environment,
+) -> anyhow::Result<apns::Credentials> {
     let table = format!("apps.\"{}\".ios", plan.args.app);
-    let loaded = apns::Credentials::load(ios, &apns::Signers::default());
+    let own = ios.credential(environment);
+    let loaded = apns::Credentials::load(&own, &apns::Signers::default());
     let credentials = loaded.map_err(|error| plan.config.error(&table, error))?;
     match credentials.fault() {
         Some(fault) => Err(plan.config.error(table, fault).into()),
@@ -124,22 +139,16 @@ pub(super) async fn check_ios(plan: &Plan) -> anyhow::Result<u8> {
     let app = plan.app().context("the app is not configured")?;
     let ios = app.ios.as_ref().context("the app has no ios table")?;
     // Signs a first token as well.
-    let credentials = credentials(plan, ios)?;
-    let shown = observe::authorization(&credentials);
+    let shown = authorization(plan)?;
     let request = match request(plan, shown.as_deref())? {
         Ok(request) => request,
         Err(refusal) => return refused(plan, &refusal),
     };
-    let environments = match plan.choice() {
-        EnvironmentChoice::Only(environment) => vec![environment],
-        EnvironmentChoice::Auto => vec![Environment::Production, Environment::Sandbox],
-    };
     let mut lines = Vec::new();
-    for environment in environments {
-        lines.push((
-            environment,
-            connect(plan, ios, &credentials, environment).await?,
-        ));
+    for &environment in environments(plan) {
+        let credentials = credentials(plan, ios, environment)?;
+        let prepared = connect(plan, ios, &credentials, environment).await?;
+        lines.push((environment, prepared));
     }
     let failed = lines.iter().any(|(_, prepared)| prepared.error.is_some());
     let code = if failed { FAILED } else { DONE };

@@ -1,8 +1,9 @@
 //! The client of one app and environment: one attempt at one push.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::uri::PathAndQuery;
@@ -10,10 +11,12 @@ use http::{HeaderValue, StatusCode};
 use rustls::RootCertStore;
 use tokio::time::Instant;
 use tracing::{debug, warn};
+use uuid::Uuid;
 
 use crate::call::event::Environment;
 use crate::call::payload::Payload;
-use crate::call::push::{Answer, Attempt, Class, PushClient};
+use crate::call::push::{Answer, Attempt, Class, Gate, PushClient, PushKind};
+use crate::call::secret::Secret;
 use crate::metrics::Metrics;
 use crate::providers::http2::{self, HostError, Pool, Reply, Status, Tuning};
 use crate::providers::tls::{self, TlsError};
@@ -23,6 +26,9 @@ use super::credentials::Credentials;
 use super::reason::Known;
 use super::request::{Requests, path};
 use super::settings::Settings;
+
+/// No device has this token: Apple's are hexadecimal.
+const NOBODY: &str = "ringpushcheck";
 
 /// An answer's body is a line of JSON; more than this is not read.
 const BODY_LIMIT: usize = 4096;
@@ -131,6 +137,28 @@ impl Client {
     #[must_use]
     pub const fn credentials(&self) -> &Credentials {
         &self.credentials
+    }
+
+    /// Asks with a token that cannot exist: whether the credential and the topic
+    /// are taken shows in what Apple complains about.
+    pub async fn prove(&self, limit: Duration) -> Answer {
+        let ask = || async {
+            let attempt = Attempt {
+                id: Uuid::new_v4(),
+                kind: PushKind::Call,
+                token: &Secret::from(NOBODY),
+                payload: &Payload::Ios(Bytes::from_static(b"{\"aps\":{}}")),
+                deadline: SystemTime::now().into(),
+                time_left: limit,
+                gate: &Gate::default(),
+            };
+            self.attempt(&attempt).await
+        };
+        match ask().await {
+            // It has been renewed.
+            answer if answer.class == Class::StaleCredential => ask().await,
+            answer => answer,
+        }
     }
 
     /// Closes the connections and waits for every task of this client. Pushes

@@ -13,7 +13,7 @@ use crate::call::time::Timestamp;
 use crate::providers::tls;
 
 use super::certificate::{self, Certificate, CertificateError, OutOfTime};
-use super::settings::{AppSettings, SettingsError};
+use super::settings::{CredentialSettings, SettingsError};
 use super::signer::{SignError, Signer, Signers};
 
 /// An app's credential.
@@ -31,7 +31,7 @@ impl Credentials {
     /// # Errors
     ///
     /// With file, key and cure.
-    pub fn load(app: &AppSettings, signers: &Signers) -> Result<Self, CredentialError> {
+    pub fn load(app: &CredentialSettings, signers: &Signers) -> Result<Self, CredentialError> {
         app.validate()?;
         if let (Some(file), Some(team), Some(id)) = (&app.key_file, &app.team_id, &app.key_id) {
             let read = InFile::new("key_file", file);
@@ -43,11 +43,8 @@ impl Credentials {
         }
         let Some(file) = &app.certificate_file else {
             // Not reached after `validate`; said again instead of panicking.
-            return Err(SettingsError {
-                key: "key_file",
-                cure: "missing, and there is no `certificate_file` either".to_owned(),
-            }
-            .into());
+            let cure = "missing, and there is no `certificate_file` either";
+            return Err(SettingsError::new("key_file", cure).into());
         };
         let password = read_password(app.certificate_password_file.as_deref())?;
         let read = InFile::new("certificate_file", file);

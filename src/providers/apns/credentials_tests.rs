@@ -248,9 +248,9 @@ fn a_p12_of_openssl_is_read() {
     }
 }
 
-fn app(folder: &Path) -> AppSettings {
+fn app(folder: &Path) -> CredentialSettings {
     serde_json::from_value(serde_json::json!({
-        "bundle_id": "com.example.calls", "team_id": "ABCDE12345", "key_id": "FGHIJ67890",
+        "team_id": "ABCDE12345", "key_id": "FGHIJ67890",
         "key_file": folder.join("key.p8"),
     }))
     .unwrap()
@@ -295,8 +295,7 @@ fn a_certificate_is_loaded_with_its_password_file() {
         "geheim",
     );
     std::fs::write(folder.path().join("voip.p12"), file).unwrap();
-    let app: AppSettings = serde_json::from_value(serde_json::json!({
-        "bundle_id": "com.example.calls",
+    let app: CredentialSettings = serde_json::from_value(serde_json::json!({
         "certificate_file": folder.path().join("voip.p12"),
         "certificate_password_file": folder.path().join("password"),
     }))

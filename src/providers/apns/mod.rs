@@ -18,5 +18,5 @@ pub mod signer;
 pub use client::{Client, ClientError, Options};
 pub use credentials::{CredentialError, Credentials};
 pub use request::exact_request;
-pub use settings::{AppSettings, Settings, endpoint};
+pub use settings::{AppSettings, CredentialSettings, Settings, endpoint};
 pub use signer::Signers;

@@ -66,14 +66,14 @@ pub enum Expiration {
 #[error("`{key}`: {cure}")]
 pub struct SettingsError {
     /// The key, within its table.
-    pub key: &'static str,
+    pub key: String,
     /// What to write instead.
     pub cure: String,
 }
 
 impl SettingsError {
-    fn new(key: &'static str, cure: impl Into<String>) -> Self {
-        let cure = cure.into();
+    pub(super) fn new(key: impl Into<String>, cure: impl Into<String>) -> Self {
+        let (key, cure) = (key.into(), cure.into());
         Self { key, cure }
     }
 }
@@ -155,6 +155,29 @@ pub struct AppSettings {
     pub certificate_file: Option<PathBuf>,
     /// A file that holds the password of the `.p12`.
     pub certificate_password_file: Option<PathBuf>,
+    /// What differs for App Store and `TestFlight` builds.
+    #[serde(default)]
+    pub production: CredentialSettings,
+    /// What differs for builds from Xcode.
+    #[serde(default)]
+    pub sandbox: CredentialSettings,
+}
+
+/// What an app shows in one environment; as `[apps.….ios.production]` and
+/// `[apps.….ios.sandbox]` what differs there from `[apps.….ios]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CredentialSettings {
+    /// As in `[apps.….ios]`.
+    pub team_id: Option<String>,
+    /// As in `[apps.….ios]`.
+    pub key_id: Option<String>,
+    /// As in `[apps.….ios]`.
+    pub key_file: Option<PathBuf>,
+    /// As in `[apps.….ios]`.
+    pub certificate_file: Option<PathBuf>,
+    /// As in `[apps.….ios]`.
+    pub certificate_password_file: Option<PathBuf>,
 }
 
 /// `environment` of an app.
@@ -188,18 +211,93 @@ impl AppSettings {
     /// The first key that is missing, superfluous or malformed.
     pub fn validate(&self) -> Result<(), SettingsError> {
         self.check_bundle()?;
-        match (&self.key_file, &self.certificate_file) {
-            (Some(_), Some(_)) => Err(SettingsError::new(
-                "certificate_file",
-                "there is a `key_file` as well; keep one of the two, the key if possible",
-            )),
-            (None, None) => Err(SettingsError::new(
-                "key_file",
-                "missing; name the .p8 from developer.apple.com (Keys), or a `certificate_file`",
-            )),
-            (Some(_), None) => self.check_key(),
-            (None, Some(_)) => self.check_certificate(),
+        for environment in [Environment::Production, Environment::Sandbox] {
+            self.credential(environment)
+                .validate()
+                .map_err(|error| self.placed(environment, error))?;
         }
+        Ok(())
+    }
+
+    /// The overrides of an environment.
+    const fn own(&self, environment: Environment) -> &CredentialSettings {
+        match environment {
+            Environment::Production => &self.production,
+            Environment::Sandbox => &self.sandbox,
+        }
+    }
+
+    /// What is shown in an environment: what its own table says, else what the
+    /// app's says. A certificate in a key's place is not asked for the key's
+    /// team, and the other way round.
+    #[must_use]
+    pub fn credential(&self, environment: Environment) -> CredentialSettings {
+        let own = self.own(environment).clone();
+        let mut all = CredentialSettings {
+            team_id: self.team_id.clone(),
+            key_id: self.key_id.clone(),
+            key_file: self.key_file.clone(),
+            certificate_file: self.certificate_file.clone(),
+            certificate_password_file: self.certificate_password_file.clone(),
+        };
+        if own.certificate_file.is_some() {
+            (all.team_id, all.key_id, all.key_file) = (None, None, None);
+        }
+        if own.key_file.is_some() {
+            (all.certificate_file, all.certificate_password_file) = (None, None);
+        }
+        CredentialSettings {
+            team_id: own.team_id.or(all.team_id),
+            key_id: own.key_id.or(all.key_id),
+            key_file: own.key_file.or(all.key_file),
+            certificate_file: own.certificate_file.or(all.certificate_file),
+            certificate_password_file: own
+                .certificate_password_file
+                .or(all.certificate_password_file),
+        }
+    }
+
+    /// Names the environment's own table if it has one.
+    fn placed(&self, environment: Environment, error: SettingsError) -> SettingsError {
+        if self.own(environment).is_empty() {
+            return error;
+        }
+        let key = format!("{}.{}", environment.name(), error.key);
+        SettingsError { key, ..error }
+    }
+
+    /// Whether an environment has a table of its own.
+    #[must_use]
+    pub const fn differs(&self) -> bool {
+        !self.production.is_empty() || !self.sandbox.is_empty()
+    }
+
+    /// Whether an environment is the app's own or has a table of its own.
+    #[must_use]
+    pub fn is_meant(&self, environment: Environment) -> bool {
+        let default = match EnvironmentChoice::from(self.environment) {
+            EnvironmentChoice::Only(only) => only == environment,
+            EnvironmentChoice::Auto => true,
+        };
+        default || !self.own(environment).is_empty()
+    }
+
+    /// Every file that is named.
+    pub fn files(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let tables = [&mut self.production, &mut self.sandbox];
+        let own = [
+            &mut self.key_file,
+            &mut self.certificate_file,
+            &mut self.certificate_password_file,
+        ];
+        let theirs = tables.into_iter().flat_map(|table| {
+            [
+                &mut table.key_file,
+                &mut table.certificate_file,
+                &mut table.certificate_password_file,
+            ]
+        });
+        own.into_iter().chain(theirs).filter_map(Option::as_mut)
     }
 
     fn check_bundle(&self) -> Result<(), SettingsError> {
@@ -213,6 +311,36 @@ impl AppSettings {
             return Err(SettingsError::new("bundle_id", cure));
         }
         Ok(())
+    }
+}
+
+impl CredentialSettings {
+    const fn is_empty(&self) -> bool {
+        self.team_id.is_none()
+            && self.key_id.is_none()
+            && self.key_file.is_none()
+            && self.certificate_file.is_none()
+            && self.certificate_password_file.is_none()
+    }
+
+    /// Checks the keys against each other, before any file is read.
+    ///
+    /// # Errors
+    ///
+    /// The first key that is missing, superfluous or malformed.
+    pub fn validate(&self) -> Result<(), SettingsError> {
+        match (&self.key_file, &self.certificate_file) {
+            (Some(_), Some(_)) => Err(SettingsError::new(
+                "certificate_file",
+                "there is a `key_file` as well; keep one of the two, the key if possible",
+            )),
+            (None, None) => Err(SettingsError::new(
+                "key_file",
+                "missing; name the .p8 from developer.apple.com (Keys), or a `certificate_file`",
+            )),
+            (Some(_), None) => self.check_key(),
+            (None, Some(_)) => self.check_certificate(),
+        }
     }
 
     fn check_key(&self) -> Result<(), SettingsError> {

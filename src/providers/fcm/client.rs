@@ -1,12 +1,13 @@
 //! One attempt at one push.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
 
 use super::access::{AccessToken, Denied, TokenSource};
 use super::account::ServiceAccount;
@@ -14,11 +15,15 @@ use super::error;
 use super::message::{Draft, Requests, Target};
 use super::settings::{STREAMS_PER_CONNECTION, Settings, SettingsError};
 use crate::call::payload::Payload;
-use crate::call::push::{Answer, Attempt, Class, PushClient};
+use crate::call::push::{Answer, Attempt, Class, Gate, PushClient, PushKind};
+use crate::call::secret::Secret;
 use crate::call::time::Timestamp;
 use crate::metrics::Metrics;
 use crate::providers::http2::{HostError, Options, Pool, Status, Tuning};
 use crate::providers::tls::{self, TlsError};
+
+/// No app has this token.
+const NOBODY: &str = "ringpush-check";
 
 /// FCM's answers have some hundred bytes; no more than this is read of one.
 const BODY_LIMIT: usize = 64 * 1024;
@@ -133,6 +138,28 @@ impl Client {
     /// Has FCM check a push, which it then does not deliver.
     pub async fn validate(&self, attempt: Attempt<'_>) -> Answer {
         self.attempt(&attempt, true).await
+    }
+
+    /// Has FCM check a message to nobody: whether the account may send shows in
+    /// what it complains about.
+    pub async fn prove(&self, limit: Duration) -> Answer {
+        let ask = || async {
+            let attempt = Attempt {
+                id: Uuid::new_v4(),
+                kind: PushKind::Call,
+                token: &Secret::from(NOBODY),
+                payload: &Payload::Android([("event", "check")].into()),
+                deadline: SystemTime::now().into(),
+                time_left: limit,
+                gate: &Gate::default(),
+            };
+            self.attempt(&attempt, true).await
+        };
+        match ask().await {
+            // Another token is on its way.
+            answer if answer.class == Class::StaleCredential => ask().await,
+            answer => answer,
+        }
     }
 
     /// Closes the connections and waits for the client's own tasks. The token
