@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use futures_util::FutureExt;
 use lapin::Channel;
-use lapin::options::{BasicAckOptions, BasicNackOptions};
+use lapin::options::{BasicAckOptions, BasicNackOptions, BasicRejectOptions};
 
 use super::error::AmqpError;
 
@@ -124,6 +124,15 @@ impl Acks {
     /// A message is handled; the next flush says so.
     pub(crate) fn handled(&mut self, tag: u64) {
         self.tags.set(tag, State::Handled);
+    }
+
+    /// Gives a message back to its queue, at once, as one that could not be
+    /// handled: a reject counts towards the delivery limit on every `RabbitMQ`, a
+    /// nack only before 4.3.
+    pub(crate) fn reject(&mut self, tag: u64) -> Result<(), AmqpError> {
+        self.tags.set(tag, State::Told);
+        let options = BasicRejectOptions { requeue: true };
+        handed_over(self.channel.basic_reject(tag, options))
     }
 
     /// Gives a message back to its queue, at once.

@@ -25,8 +25,11 @@ use super::wire::text_of;
 pub(crate) enum Answer {
     /// It is done with.
     Ack,
-    /// Somebody else is to have it.
+    /// Somebody else is to have it, through no fault of its own.
     Requeue,
+    /// It could not be handled: it goes back to its queue, and that counts
+    /// towards the queue's delivery limit.
+    Reject,
 }
 
 /// What it takes to handle the messages of one queue.
@@ -70,7 +73,7 @@ impl Handling {
                     "handling a message panicked; it goes back to its queue"
                 );
                 pause().await;
-                return (tag, Some(Answer::Requeue));
+                return (tag, Some(Answer::Reject));
             };
             (tag, answer)
         }
@@ -92,12 +95,8 @@ impl Handling {
                 let answers = join_all(parts).boxed().await;
                 // Without a session the broker delivers it again anyway.
                 let all: Option<Vec<Answer>> = answers.into_iter().collect();
-                let requeue = all?.contains(&Answer::Requeue);
-                Some(if requeue {
-                    Answer::Requeue
-                } else {
-                    Answer::Ack
-                })
+                let failed = all?.into_iter().find(|answer| *answer != Answer::Ack);
+                Some(failed.unwrap_or(Answer::Ack))
             }
         }
     }
@@ -118,9 +117,8 @@ impl Handling {
             Err(PublishError::Gone) => None,
             Err(error @ (PublishError::Refused | PublishError::Returned)) => {
                 warn!(queue = self.queue, %error, "a dead letter could not be published; it goes back");
-                // Every return to the queue counts towards the delivery limit.
                 pause().await;
-                Some(Answer::Requeue)
+                Some(Answer::Reject)
             }
         }
     }

@@ -174,6 +174,7 @@ impl Intake {
                 match answer {
                     Some(Answer::Ack) => self.acks.handled(tag),
                     Some(Answer::Requeue) => self.acks.requeue(tag)?,
+                    Some(Answer::Reject) => self.acks.reject(tag)?,
                     None => {}
                 }
             }
