@@ -6,8 +6,9 @@
 
 use std::borrow::Cow;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use super::error::EventError;
 use super::fields::{Field, Need, Rule};
 use super::wire::{MAX_CALL_ID, token_problem};
 use super::words::{
@@ -66,12 +67,19 @@ const CONVERSATION: &[Field] = &[
 ];
 
 /// Every field of a device but [`ALERT_TOKEN`].
-pub(super) fn device_fields(platform: Platform) -> [Field; 8] {
+pub(super) fn device_fields(platform: Platform) -> [Field; 9] {
+    let mut token = required("token", Rule::Value(token_of(platform)));
+    let mut fid = optional("fid", Rule::Value(|_| Err("only Android has one".into())));
+    if platform == Platform::Android {
+        (token.need, fid.need) = (Need::Right, Need::Right);
+        fid.rule = token.rule;
+    }
     [
         required("id", Rule::Value(filled)),
         required("platform", Rule::Value(known_platform)),
         required("app", Rule::Value(filled)),
-        required("token", Rule::Value(token_of(platform))),
+        token,
+        fid,
         optional(
             "environment",
             Rule::Value(|v| one_of(v, EnvironmentChoice::NAMES)),
@@ -86,6 +94,19 @@ pub(super) fn device_fields(platform: Platform) -> [Field; 8] {
             rule: Rule::Object(SEALED),
         },
     ]
+}
+
+/// An Android device is addressed by one of two fields.
+///
+/// # Errors
+/// It has both, or neither.
+pub(super) fn one_target(device: &Map<String, Value>, at: &str) -> Result<(), EventError> {
+    let problem = match (device.contains_key("token"), device.contains_key("fid")) {
+        (true, true) => "stands beside fid: give one of the two",
+        (false, false) => "required, or fid in its place",
+        (true, false) | (false, true) => return Ok(()),
+    };
+    Err(EventError::new(format!("{at}.token"), problem))
 }
 
 const SEALED: &[Field] = &[

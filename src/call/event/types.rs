@@ -11,6 +11,7 @@ use super::data::Data;
 use super::error::EventError;
 use super::words::{
     CancelReason, ConversationType, EnvironmentChoice, EventKind, HandleType, Media, Platform,
+    TargetKind,
 };
 use crate::call::from_text::filled;
 use crate::call::secret::Secret;
@@ -109,8 +110,10 @@ pub struct Device {
     pub platform: Platform,
     /// The app, a key of the configuration's `[apps]`.
     pub app: Arc<str>,
-    /// The push token: hex on iOS, opaque on Android.
+    /// The push token: hex on iOS, opaque on Android; or the installation id.
     pub token: Secret,
+    /// Which of the two it is.
+    pub target: TargetKind,
     /// The environment that the event asks for, if it does; iOS only.
     pub environment: Option<EnvironmentChoice>,
     /// When the app registered the token.

@@ -22,7 +22,7 @@ use super::targets::repeated;
 use super::types::{
     Action, Callee, Caller, Conversation, Device, DeviceEntry, Event, Limits, Sealed,
 };
-use super::words::{CancelReason, EnvironmentChoice, EventKind, Media, Platform};
+use super::words::{CancelReason, EnvironmentChoice, EventKind, Media, Platform, TargetKind};
 use crate::call::from_text::{Filled, filled, from_text};
 use crate::call::ids;
 use crate::call::secret::Secret;
@@ -165,8 +165,8 @@ pub(super) struct DeviceFields<'a> {
     platform: Platform,
     #[serde(borrow)]
     app: Cow<'a, str>,
-    #[serde(deserialize_with = "filled")]
-    token: Secret,
+    token: Option<Filled<Secret>>,
+    fid: Option<Filled<Secret>>,
     environment: Option<EnvironmentChoice>,
     registered_at: Option<Timestamp>,
     alert_token: Option<Filled<Secret>>,
@@ -180,7 +180,12 @@ impl DeviceFields<'_> {
     pub(super) fn device(self, event: &Event, app: &mut Arc<str>) -> Option<Device> {
         let usable = |token: &Secret| token_problem(token.expose(), self.platform).is_none();
         let alert_token = self.alert_token.map(|token| token.0);
-        let tokens = usable(&self.token) && alert_token.as_ref().is_none_or(usable);
+        let (token, target) = match (self.token, self.fid) {
+            (Some(token), None) => (token.0, TargetKind::Token),
+            (None, Some(fid)) if self.platform == Platform::Android => (fid.0, TargetKind::Fid),
+            _ => return None,
+        };
+        let tokens = usable(&token) && alert_token.as_ref().is_none_or(usable);
         if self.platform == Platform::Unknown || self.app.is_empty() || !tokens {
             return None;
         }
@@ -191,7 +196,8 @@ impl DeviceFields<'_> {
             id: self.id,
             platform: self.platform,
             app: Arc::clone(app),
-            token: self.token,
+            token,
+            target,
             environment: self.environment,
             registered_at: self.registered_at,
             alert_token: alert_token.map(Ok),

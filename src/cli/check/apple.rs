@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::clock::Clock;
 use super::proof::{Proof, is_about_the_token, meaning};
 use crate::app::apns_probe;
-use crate::call::event::{Environment, EnvironmentChoice};
+use crate::call::event::{Environment, EnvironmentChoice, TargetKind};
 use crate::call::payload::Payload;
 use crate::call::push::{Answer, Attempt, Gate, PushClient as _, PushKind};
 use crate::call::secret::Secret;
@@ -84,6 +84,7 @@ async fn ask(client: &apns::Client, limit: Duration) -> Answer {
         id: Uuid::new_v4(),
         kind: PushKind::Call,
         token: &Secret::from(NOBODY),
+        target: TargetKind::Token,
         payload: &Payload::Ios(Bytes::from_static(b"{\"aps\":{}}")),
         deadline: wall_clock(),
         time_left: limit,

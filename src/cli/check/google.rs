@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::clock::Clock;
 use super::proof::{Proof, is_about_the_token, meaning};
+use crate::call::event::TargetKind;
 use crate::call::payload::Payload;
 use crate::call::push::{Answer, Attempt, Class, Gate, PushKind};
 use crate::call::secret::Secret;
@@ -158,6 +159,7 @@ async fn ask(client: &fcm::Client, limit: Duration) -> Answer {
         id: Uuid::new_v4(),
         kind: PushKind::Call,
         token: &Secret::from(NOBODY),
+        target: TargetKind::Token,
         payload: &Payload::Android([("event", "check")].into()),
         deadline: wall_clock(),
         time_left: limit,

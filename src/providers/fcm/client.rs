@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use super::access::{AccessToken, Denied, TokenSource};
 use super::account::ServiceAccount;
 use super::error;
-use super::message::{Draft, Requests, Target};
+use super::message::{Draft, Requests};
 use super::settings::{STREAMS_PER_CONNECTION, Settings, SettingsError};
 use crate::call::payload::Payload;
 use crate::call::push::{Answer, Attempt, Class, PushClient};
@@ -158,7 +158,7 @@ impl Client {
         };
         let mut request = || {
             let draft = Draft {
-                target: Target::Token(attempt.token.expose()),
+                target: (attempt.target, attempt.token.expose()),
                 data,
                 // Token and stream may have been waited for.
                 time_left: attempt.time_left.saturating_sub(begun.elapsed()),
