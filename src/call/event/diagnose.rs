@@ -95,6 +95,10 @@ fn diagnose_devices(raw: Option<&RawValue>, event: &Event) -> Result<Vec<DeviceE
     if raw.len() > MAX_DEVICES {
         return Err(EventError::new("devices", "more than 1000 devices"));
     }
+    if !raw.is_empty() && !event.except().is_empty() {
+        let problem = "stands beside devices: a cancel has one of the two";
+        return Err(EventError::new("except", problem));
+    }
     let mut seen = HashSet::with_capacity(raw.len());
     let mut app = Arc::from("");
     let mut entries: Vec<DeviceEntry> = raw

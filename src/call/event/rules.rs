@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::error::EventError;
 use super::fields::{Field, Need, Rule};
-use super::wire::{MAX_CALL_ID, token_problem};
+use super::wire::{MAX_CALL_ID, MAX_DEVICES, token_problem};
 use super::words::{
     CancelReason, ConversationType, EnvironmentChoice, EventKind, HandleType, Media, Platform,
 };
@@ -20,7 +20,7 @@ use crate::call::time::Timestamp;
 type Checked = Result<(), Cow<'static, str>>;
 
 /// Every field of an event but `devices`.
-pub(super) fn event_fields(kind: EventKind) -> [Field; 14] {
+pub(super) fn event_fields(kind: EventKind) -> [Field; 15] {
     let of_caller = match kind {
         EventKind::Ring => required,
         EventKind::Cancel => optional,
@@ -28,6 +28,18 @@ pub(super) fn event_fields(kind: EventKind) -> [Field; 14] {
     let reason = match kind {
         EventKind::Ring => |_: &Value| Err("only a cancel has one".into()),
         EventKind::Cancel => |value: &Value| one_of(value, CancelReason::NAMES),
+    };
+    // Without it a cancel would stop the very phone that answered.
+    let except = match kind {
+        EventKind::Ring => optional(
+            "except",
+            Rule::Value(|_| Err("only a cancel has one".into())),
+        ),
+        EventKind::Cancel => Field {
+            name: "except",
+            need: Need::Right,
+            rule: Rule::Value(device_ids),
+        },
     };
     [
         required("v", Rule::Value(version)),
@@ -42,6 +54,7 @@ pub(super) fn event_fields(kind: EventKind) -> [Field; 14] {
         optional("callee", Rule::Object(CALLEE)),
         optional("conversation", Rule::Object(CONVERSATION)),
         optional("reason", Rule::Value(reason)),
+        except,
         optional("profile", Rule::Value(filled)),
         optional("data", Rule::Value(data)),
     ]
@@ -161,6 +174,19 @@ fn filled(value: &Value) -> Checked {
     match string(value)? {
         "" => Err("must not be empty".into()),
         _ => Ok(()),
+    }
+}
+
+fn device_ids(value: &Value) -> Checked {
+    let ids = value.as_array().ok_or("must be an array")?;
+    if ids.len() > MAX_DEVICES {
+        return Err("more than 1000 devices".into());
+    }
+    let bad = ids.iter().any(|id| filled(id).is_err());
+    if bad {
+        Err("must be ids of devices".into())
+    } else {
+        Ok(())
     }
 }
 

@@ -211,12 +211,14 @@ pub enum Action {
         /// Who calls.
         caller: Caller,
     },
-    /// Stop the ring: on the devices given, or on all if none is.
+    /// Stop the ring: on the devices given, or if none is on all but the excepted.
     Cancel {
         /// Who called, if the producer repeats it.
         caller: Option<Caller>,
         /// Why.
         reason: Option<CancelReason>,
+        /// Devices, by id, that ring on; none where devices are given.
+        except: Vec<Arc<str>>,
     },
 }
 
@@ -245,6 +247,15 @@ impl Event {
         match &self.action {
             Action::Ring { .. } => None,
             Action::Cancel { reason, .. } => *reason,
+        }
+    }
+
+    /// The devices that a cancel of the whole call leaves alone.
+    #[must_use]
+    pub fn except(&self) -> &[Arc<str>] {
+        match &self.action {
+            Action::Ring { .. } => &[],
+            Action::Cancel { except, .. } => except,
         }
     }
 

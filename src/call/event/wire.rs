@@ -48,6 +48,9 @@ pub(super) fn read(body: &[u8], limits: Limits) -> Option<Event> {
     if devices.is_empty() && event.kind() == EventKind::Ring || devices.len() > MAX_DEVICES {
         return None;
     }
+    if !devices.is_empty() && !event.except().is_empty() {
+        return None;
+    }
     event.devices = read_devices(devices, &event)?;
     Some(event)
 }
@@ -119,6 +122,7 @@ pub(super) struct EventFields<'a> {
     callee: Option<Object<Callee>>,
     conversation: Option<Object<Conversation>>,
     reason: Option<CancelReason>,
+    except: Option<Vec<Filled<Arc<str>>>>,
     profile: Option<Filled<Arc<str>>>,
     data: Option<Value>,
     #[serde(borrow)]
@@ -132,6 +136,16 @@ impl EventFields<'_> {
             return None;
         }
         let call_uuid = self.call_uuid.map(|uuid| uuid.0);
+        let caller = self.caller.map(|caller| caller.0);
+        let action = match (self.event, caller, self.reason, self.except) {
+            (EventKind::Ring, Some(caller), None, None) => Action::Ring { caller },
+            (EventKind::Ring, _, _, _) => return None,
+            (EventKind::Cancel, caller, reason, except) => Action::Cancel {
+                caller,
+                reason,
+                except: except.into_iter().flatten().map(|id| id.0).collect(),
+            },
+        };
         let expires_at = self
             .expires_at
             .unwrap_or_else(|| self.sent_at.plus(limits.ttl));
@@ -142,11 +156,7 @@ impl EventFields<'_> {
             sent_at: self.sent_at,
             expires_at: expires_at.min(self.sent_at.plus(limits.max_ttl)),
             media: self.media.unwrap_or(Media::Audio),
-            action: match (self.event, self.caller.map(|caller| caller.0), self.reason) {
-                (EventKind::Ring, Some(caller), None) => Action::Ring { caller },
-                (EventKind::Ring, _, _) => return None,
-                (EventKind::Cancel, caller, reason) => Action::Cancel { caller, reason },
-            },
+            action,
             callee: self.callee.map(|callee| callee.0),
             conversation: self.conversation.map(|conversation| conversation.0),
             profile: self.profile.map(|profile| profile.0),

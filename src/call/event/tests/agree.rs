@@ -83,6 +83,7 @@ pub(super) fn full(cancel: bool) -> Value {
     if cancel {
         event["event"] = json!("cancel");
         event["reason"] = json!("answered_elsewhere");
+        event["except"] = json!([]);
     }
     event
 }
