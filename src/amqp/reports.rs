@@ -174,7 +174,7 @@ impl Outcomes for Reports {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::call::event::EventKind;
+    use crate::call::event::{EventKind, TargetKind};
     use crate::call::outcome::{PushOutcome, PushResult, ReportBody, TokenEvent, TokenVerdict};
     use crate::call::time::Timestamp;
 
@@ -192,6 +192,7 @@ pub(crate) mod tests {
                 environment: None,
                 device_id: "d".into(),
                 token: "abcdef".into(),
+                target: TargetKind::Token,
                 registered_at: None,
                 provider_timestamp: None,
             })

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::event::{Callee, Environment, EventKind, Platform};
+use super::event::{Callee, Environment, EventKind, Platform, TargetKind};
 use super::receipt::{Receipt, Receipts};
 use super::secret::Secret;
 use super::time::Timestamp;
@@ -138,10 +138,18 @@ pub struct TokenEvent {
     /// The token itself: the receiver compares before it clears.
     #[serde(serialize_with = "exposed")]
     pub token: Secret,
+    /// Said only where it is not a token.
+    #[serde(skip_serializing_if = "is_token")]
+    pub target: TargetKind,
     /// When the app registered it, as the event has it.
     pub registered_at: Option<Timestamp>,
     /// Since when it is dead, as the provider has it.
     pub provider_timestamp: Option<Timestamp>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes so")]
+fn is_token(target: &TargetKind) -> bool {
+    *target == TargetKind::Token
 }
 
 fn exposed<S: serde::Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok, S::Error> {

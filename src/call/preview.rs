@@ -42,8 +42,10 @@ impl Preview {
         };
         let credential = authorization.map(|text| ("authorization".to_owned(), text.to_owned()));
         let mut body: Value = serde_json::from_slice(request.body()).unwrap_or_default();
-        if let Some(target) = body.pointer_mut("/message/token") {
-            *target = Value::String(short.clone());
+        for target in ["/message/token", "/message/fid"] {
+            if let Some(target) = body.pointer_mut(target) {
+                *target = Value::String(short.clone());
+            }
         }
         Self {
             method: "POST",

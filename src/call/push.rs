@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
+use super::event::TargetKind;
 use super::payload::Payload;
 use super::secret::Secret;
 use super::time::Timestamp;
@@ -29,6 +30,8 @@ pub struct Attempt<'a> {
     pub kind: PushKind,
     /// Whom it goes to.
     pub token: &'a Secret,
+    /// Whether that is a token or an installation id.
+    pub target: TargetKind,
     /// What it says.
     pub payload: &'a Payload,
     /// When the ring is over, on the wall clock.

@@ -126,6 +126,7 @@ fn request(
         id: push_id(event.event_id, &device.id),
         kind,
         token,
+        target: device.target,
         payload: &payload,
         deadline: event.expires_at,
         time_left: event.expires_at.since(now),

@@ -11,7 +11,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::simulator::{Files, Keep, Options, Ports, Record, Script, ServerKind, Simulator, Stop};
+use crate::simulator::{
+    Device, Files, Keep, Options, Ports, Record, Script, ServerKind, Simulator, Stop,
+};
 
 /// A strict APNs, FCM and OAuth simulator over TLS and HTTP/2, with scripted
 /// faults.
@@ -41,6 +43,10 @@ pub struct Args {
     /// first.
     #[arg(long, value_name = "FILE")]
     script: Vec<PathBuf>,
+    /// An Android phone whose app has moved from a registration token to an
+    /// installation id: the first push to the id ends the token.
+    #[arg(long, value_name = "FID=TOKEN", value_parser = phone)]
+    phone: Vec<(String, String)>,
     /// One JSON object per line instead of text.
     #[arg(long)]
     json: bool,
@@ -79,6 +85,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         ..Options::default()
     };
     let simulator = Simulator::start(options).await?;
+    for (fid, token) in args.phone {
+        simulator.register(&fid, Device::replacing(token));
+    }
     // Without anybody who listens nothing is made for them.
     let mut records = (!args.quiet).then(|| simulator.record().subscribe());
     let input_ends = until_eof(args.until_eof);
@@ -109,6 +118,13 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     }
     simulator.stop(Stop::Graceful).await;
     Ok(())
+}
+
+fn phone(text: &str) -> Result<(String, String), &'static str> {
+    let parts = text.split_once('=');
+    let parts = parts.filter(|(fid, token)| !fid.is_empty() && !token.is_empty());
+    let (fid, token) = parts.ok_or("give both, as FID=TOKEN")?;
+    Ok((fid.to_owned(), token.to_owned()))
 }
 
 /// Waits for the end of standard input if that is wanted, else for ever.

@@ -5,6 +5,7 @@ use uuid::Uuid;
 use super::calls::RingUnderWay;
 use super::deadline::Deadline;
 use super::history::Trail;
+use crate::call::event::TargetKind;
 use crate::call::payload::Payload;
 use crate::call::push::{Answer, PushKind};
 use crate::call::secret::Secret;
@@ -22,6 +23,8 @@ pub struct Push<'a> {
     pub kind: PushKind,
     /// Whom it goes to.
     pub token: &'a Secret,
+    /// Whether that is a token or an installation id.
+    pub target: TargetKind,
     /// When it makes no sense any more.
     pub deadline: Deadline,
     /// The ring that a cancel may stop; a cancel itself cannot be cancelled.

@@ -16,7 +16,7 @@ use super::lane::Lane;
 use super::routes::{App, IosLanes, Routes};
 use super::settings::{RetrySettings, RingSettings, TokenSettings};
 use super::tokens::Brake;
-use crate::call::event::{Environment, EnvironmentChoice, PartNumber, Platform};
+use crate::call::event::{Environment, EnvironmentChoice, PartNumber, Platform, TargetKind};
 use crate::call::outcome::{Outcomes, Report};
 use crate::call::payload::{CancelMode, Payload, Profiles};
 use crate::call::push::{Answer, Attempt, Class, PushClient, PushKind};
@@ -66,6 +66,7 @@ pub struct Seen {
     pub at: Instant,
     pub time_left: Duration,
     pub kind: PushKind,
+    pub target: TargetKind,
     pub payload: Payload,
 }
 
@@ -126,6 +127,7 @@ impl PushClient for Provider {
                 at: Instant::now(),
                 time_left: attempt.time_left,
                 kind: attempt.kind,
+                target: attempt.target,
                 payload: attempt.payload.clone(),
             });
             sleep(step.delay).await;

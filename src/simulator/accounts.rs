@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use super::kind::Environment;
 
-/// What a service knows of one device token. A token that was never
-/// registered is taken as valid everywhere.
+/// What a service knows of one device token or installation id. One that was
+/// never registered is taken as valid everywhere.
 #[derive(Debug, Clone, Default)]
 pub struct Device {
     /// Valid in this `APNs` environment only.
@@ -27,6 +27,20 @@ pub struct Device {
     pub expired: bool,
     /// Not a token of this kind at all: `BadDeviceToken`, or FCM's 400.
     pub invalid: bool,
+    /// Of an installation id: the registration token of the same phone, which is
+    /// unregistered by the first message that reaches the phone under the id.
+    pub replaces: Option<String>,
+}
+
+impl Device {
+    /// An installation id of the phone that had this registration token.
+    #[must_use]
+    pub fn replacing(token: impl Into<String>) -> Self {
+        Self {
+            replaces: Some(token.into()),
+            ..Self::default()
+        }
+    }
 }
 
 /// A team's signing key for provider tokens.
@@ -146,6 +160,18 @@ impl Accounts {
 
     pub(super) fn device(&self, token: &str) -> Device {
         self.read().devices.get(token).cloned().unwrap_or_default()
+    }
+
+    /// FCM has delivered a message to this device.
+    pub(super) fn delivered(&self, token: &str) {
+        let known = |state: &State| state.devices.get(token)?.replaces.clone();
+        let replaced = known(&self.read());
+        if let Some(old) = replaced {
+            let now = self.now();
+            let mut state = self.write();
+            let old = state.devices.entry(old).or_default();
+            old.unregistered_since.get_or_insert(now);
+        }
     }
 
     pub(super) fn grant(&self, token: String, grant: Grant) {

@@ -140,7 +140,7 @@ fn device(world: &World, project: &str, message: &Message) -> Result<(), Refusal
     };
     let device = world.accounts.device(token);
     if device.invalid {
-        return Err(fcm_rules::invalid_token());
+        return Err(message.invalid.clone());
     }
     if device.project.is_some_and(|only| only != project) {
         return Err(Refusal::new(403, "SenderId mismatch").code("SENDER_ID_MISMATCH"));

@@ -45,8 +45,10 @@ const MAX_TOKEN: usize = 4_096;
 /// A message of the right shape.
 #[derive(Debug)]
 pub(super) struct Message {
-    /// The device token; `None` for a topic or a condition.
+    /// The device token or installation id; `None` for a topic or a condition.
     pub(super) token: Option<String>,
+    /// Google's answer if that is none.
+    pub(super) invalid: Refusal,
     /// `data.event_id`, if there is one.
     pub(super) event_id: Option<String>,
     pub(super) validate_only: bool,
@@ -89,16 +91,18 @@ pub(super) fn message(body: &[u8]) -> Result<Message, Refusal> {
         }
         None => None,
     };
+    let (token, invalid) = target(message)?;
     Ok(Message {
-        token: target(message)?,
+        token,
+        invalid,
         event_id,
         validate_only,
         remarks,
     })
 }
 
-/// Exactly one of token, topic and condition.
-fn target(message: &Object) -> Result<Option<String>, Refusal> {
+/// Exactly one of token, installation id, topic and condition.
+fn target(message: &Object) -> Result<(Option<String>, Refusal), Refusal> {
     let mut found = Vec::new();
     for name in ["token", "topic", "condition", "fid"] {
         if let Some(text) = string(message, "message", name)? {
@@ -107,14 +111,14 @@ fn target(message: &Object) -> Result<Option<String>, Refusal> {
     }
     match found.as_slice() {
         [] => Err(recipient("Recipient of the message is not set.")),
-        [("token", token)] => {
+        [(name @ ("token" | "fid"), token)] => {
             let plain = token.bytes().all(|b| b.is_ascii_graphic());
             if token.is_empty() || token.len() > MAX_TOKEN || !plain {
-                return Err(invalid_token());
+                return Err(invalid(name));
             }
-            Ok(Some((*token).to_owned()))
+            Ok((Some((*token).to_owned()), invalid(name)))
         }
-        [_] => Ok(None),
+        [(name, _)] => Ok((None, invalid(name))),
         [_, _, ..] => Err(recipient("Message must have exactly one recipient.")),
     }
 }
@@ -123,13 +127,17 @@ fn recipient(text: &str) -> Refusal {
     Refusal::field("message", text).code("INVALID_ARGUMENT")
 }
 
-/// Google's answer to a token that is none.
-pub(super) fn invalid_token() -> Refusal {
-    Refusal::new(
-        400,
-        "The registration token is not a valid FCM registration token",
-    )
-    .code("INVALID_ARGUMENT")
+/// Google's answer to a token or an installation id that is none.
+fn invalid(name: &str) -> Refusal {
+    let refusal = if name == "fid" {
+        Refusal::field("message.fid", "The installation id is not a valid one")
+    } else {
+        Refusal::new(
+            400,
+            "The registration token is not a valid FCM registration token",
+        )
+    };
+    refusal.code("INVALID_ARGUMENT")
 }
 
 fn no_notification(parent: &Object, path: &str) -> Result<(), Refusal> {

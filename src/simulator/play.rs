@@ -133,6 +133,11 @@ impl Endpoint {
 
     /// Puts a judged request on record.
     pub(super) fn record(&self, place: &Place, head: Parts, body: Bytes, judged: Judged) {
+        if let (ServerKind::Fcm, true, Some(token)) =
+            (self.kind, judged.answer.delivered, &judged.token)
+        {
+            self.world.accounts.delivered(token);
+        }
         let mut headers = head.headers;
         headers.remove(AUTHORIZATION);
         // The assertion in a token request is a credential.

@@ -14,7 +14,7 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use ringpush::amqp::{AmqpError, PreparedWorker, Reports, Settings, Worker};
-use ringpush::call::event::{EventKind, Platform};
+use ringpush::call::event::{EventKind, Platform, TargetKind};
 use ringpush::call::outcome::{
     Outcomes, PushOutcome, PushResult, Report, ReportBody, TokenEvent, TokenVerdict, TraceContext,
 };
@@ -346,6 +346,7 @@ pub(crate) fn token_report(call_id: &str) -> Report {
             environment: None,
             device_id: "d1".into(),
             token: "abcdef".into(),
+            target: TargetKind::Token,
             registered_at: None,
             provider_timestamp: None,
         }),

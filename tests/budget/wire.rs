@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use ringpush::call::event::{Environment, Event, Platform};
+use ringpush::call::event::{Environment, Event, Platform, TargetKind};
 use ringpush::call::payload::{Payload, Profiles};
 use ringpush::call::push::{Attempt, Class, Gate, PushClient, PushKind};
 use ringpush::call::secret::Secret;
@@ -132,6 +132,7 @@ impl Push {
             id: uuid!("f6bca434-7e76-53e0-8ad2-888dcdd909be"),
             kind: PushKind::Call,
             token: &self.token,
+            target: TargetKind::Token,
             payload: &self.payload,
             deadline: self.deadline,
             time_left: LIMITS.ttl,

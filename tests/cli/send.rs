@@ -342,6 +342,31 @@ async fn what_google_refuses() {
 }
 
 #[tokio::test]
+async fn an_installation_id_goes_out_in_the_tokens_place() {
+    const FID: &str = "cJx9yVq3Qk2mB7wT0aRzLe";
+    let rig = Rig::start().await;
+    let to = |platform| ["--app", APP, "--platform", platform, "--fid", FID, "--json"];
+    let ran = rig.run("send", &to("android")).await;
+    assert_eq!(ran.code, 0, "{ran:#?}");
+    assert!(!ran.out.contains(FID) && !ran.err.contains(FID), "{ran:#?}");
+    let report = ran.json();
+    assert_eq!(report["fid"], "…RzLe");
+    let shown = &report["attempts"][0]["request"]["body"]["message"];
+    assert_eq!((&shown["fid"], shown.get("token")), (&json!("…RzLe"), None));
+    let sent = rig.simulator.record().pushes()[0].json().unwrap();
+    assert_eq!(sent["message"]["fid"], FID);
+    let dry = [&to("android")[..], &["--dry-run"]].concat();
+    let ran = rig.run("send", &dry).await;
+    assert_eq!((ran.code, &ran.json()["fid"]), (0, &json!("…RzLe")));
+    assert!(!ran.out.contains(FID), "{ran:#?}");
+    let ran = rig.run("send", &to("ios")).await;
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.contains("--fid: iOS has none"), "{}", ran.err);
+    let ran = rig.send("android", &["--fid", FID]).await;
+    assert_eq!(ran.code, 2, "a token as well: {ran:#?}");
+}
+
+#[tokio::test]
 async fn nothing_is_delivered_when_it_is_not_to_be() {
     let rig = Rig::start().await;
     let ran = rig.send("ios", &["--dry-run"]).await;

@@ -434,3 +434,46 @@ async fn scripted_errors_have_googles_form() {
     assert_eq!(send().await.json()["error"]["status"], "UNAVAILABLE");
     assert_eq!(send().await.status, 200);
 }
+
+/// An app that has moved to its installation id: both work until the first
+/// message under the id, which ends the token. One that is only checked does not.
+#[tokio::test]
+async fn the_first_message_to_an_installation_id_ends_the_phones_token() {
+    let (simulator, client, bearer) = ready().await;
+    simulator.register("cJx9", Device::replacing("device:one"));
+    let to_fid = |value: Value| {
+        let mut message = good();
+        message["message"]["token"].take();
+        message["message"]["fid"] = value;
+        message
+    };
+    let mut checked = to_fid(json!("cJx9"));
+    checked["validate_only"] = json!(true);
+    let mut statuses = Vec::new();
+    for message in [&good(), &checked, &good(), &to_fid(json!("cJx9")), &good()] {
+        let answer = client.send(Push::message(&bearer, message)).await.unwrap();
+        statuses.push(answer.status);
+        if answer.status == 404 {
+            let code = detail(&answer, FCM_ERROR, "errorCode");
+            assert_eq!(code, "UNREGISTERED");
+        }
+    }
+    assert_eq!(statuses, [200, 200, 200, 200, 404]);
+    // One that the app has not registered for messaging.
+    simulator.unregister("cK", Utc::now());
+    let answer = client
+        .send(Push::message(&bearer, &to_fid(json!("cK"))))
+        .await
+        .unwrap();
+    assert_eq!(answer.status, 404);
+    assert_eq!(detail(&answer, FCM_ERROR, "errorCode"), "UNREGISTERED");
+    // One that is none, and a message to both.
+    let mut both = good();
+    both["message"]["fid"] = json!("cJx9");
+    for (message, field) in [(to_fid(json!("")), "message.fid"), (both, "message")] {
+        let answer = client.send(Push::message(&bearer, &message)).await.unwrap();
+        assert_eq!(answer.status, 400);
+        let found = detail(&answer, BAD_REQUEST, "fieldViolations");
+        assert_eq!(found[0]["field"], field);
+    }
+}

@@ -33,6 +33,27 @@ async fn nothing_more(outcomes: &mut Outcomes) {
     }
 }
 
+/// Somebody answered on one phone: the others do not ring any more.
+#[tokio::test]
+async fn a_cancel_of_the_others_lets_the_devices_that_it_names_ring() {
+    let stage = Stage::new().await;
+    let mut worker = stage.worker().await;
+    let mut outcomes = stage.client.outcomes().await;
+    let event = ring(&[ios("i", &ios_token()), android("a", &android_token())]);
+    let mut others = cancel(&event);
+    others["except"] = json!(["a"]);
+    stage.client.publish("cancel", &others).await;
+    settled(&mut worker, "cancel", 1.0).await;
+    stage.client.publish("ring", &event).await;
+    for outcome in outcomes.pushes(2).await {
+        let rings = outcome["device_id"] == "a";
+        let expected = if rings { "accepted" } else { "cancelled" };
+        assert_eq!(outcome["result"], expected, "{outcome}");
+    }
+    assert_eq!(stage.pushes(1).await.len(), 1);
+    stage.end(worker).await;
+}
+
 /// The caller hung up before the ring was taken: no phone rings for nothing.
 /// The same call may ring again later.
 #[tokio::test]

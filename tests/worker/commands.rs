@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::support::client::Client;
-use crate::support::events::{android, android_token, ios, ios_token, ring};
+use crate::support::events::{APP, android, android_token, ios, ios_token, ring};
 use crate::support::stage::{Stage, edit, shared};
 use crate::support::worker::{Worker, ringpush};
 
@@ -224,6 +224,36 @@ async fn a_worker_rings_through_the_program_simulate() {
     assert_eq!(delivered.count(), 2, "{text}");
     assert!(!text.contains(&iphone) && !text.contains(&pixel), "{text}");
     client.clean().await;
+}
+
+/// The program is told which token and installation id are one phone.
+#[tokio::test]
+async fn the_program_simulate_knows_phones_that_moved_to_installation_ids() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let token = android_token();
+    let phone = format!("cJx9yVq3Qk2mB7wT0aRzLe={token}");
+    let arguments = ["simulate", "--dir", path, "--phone", &phone];
+    let mut simulator = Worker::command(&arguments);
+    let config = folder.path().join("ringpush.toml");
+    while !simulator.output.text().contains("OAuth") {
+        assert!(simulator.is_running());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let send = async |target: [&str; 2]| {
+        let config = config.to_str().unwrap();
+        let to = ["--app", APP, "--platform", "android"];
+        let arguments = [&["send", "--config", config], &to[..], &target].concat();
+        ringpush(&arguments).await.0
+    };
+    let by_token = ["--token", &token];
+    assert_eq!(send(by_token).await, 0);
+    assert_eq!(send(["--fid", "cJx9yVq3Qk2mB7wT0aRzLe"]).await, 0);
+    assert_eq!(send(by_token).await, 3);
+    assert_eq!(simulator.stop().await, 0);
+    let (code, _, error) = ringpush(&["simulate", "--dir", path, "--phone", "cJx9"]).await;
+    assert_eq!(code, 2);
+    assert!(error.contains("FID=TOKEN"), "{error}");
 }
 
 /// A `VoIP` Services certificate in place of a key, as PEM or as the .p12 of a

@@ -1,10 +1,10 @@
 //! `run --stdin`: the worker without a broker.
 
-use ringpush::simulator::{ServerKind, Stop};
-use serde_json::Value;
+use ringpush::simulator::{Device, ServerKind, Stop};
+use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
-use crate::support::events::{android, android_token, ios, ios_token, ring};
+use crate::support::events::{APP, android, android_token, ios, ios_token, ring};
 use crate::support::stage::Offline;
 use crate::support::worker::{PATIENCE, Worker};
 
@@ -60,6 +60,64 @@ async fn events_in_lines_become_outcomes_in_lines() {
     assert_eq!((tokens.len(), &tokens[0]["token"]), (1, &Value::from(dead)));
     assert_eq!(of("call").len(), 1, "nobody was reached by the second");
     assert!(all.is_empty(), "{all:?}");
+}
+
+/// An app moves from its registration token to an installation id: the first
+/// push to the id ends the token, whose report is not about the id.
+#[tokio::test]
+async fn an_installation_id_rings_and_ends_the_phones_token() {
+    let site = Offline::new().await;
+    let (token, fid) = (android_token(), "cJx9yVq3Qk2mB7wT0aRzLe");
+    site.simulator.register(fid, Device::replacing(&*token));
+    let new = json!({"id": "new", "platform": "android", "app": APP, "fid": fid});
+    let both = json!({"id": "both", "platform": "android", "app": APP, "fid": fid, "token": token});
+    let rings = [
+        ring(&[android("old", &token)]),
+        ring(&[new.clone(), both]),
+        ring(&[android("old", &token)]),
+    ];
+    let mut all = Vec::new();
+    for ring in rings {
+        let mut worker = Worker::run(&site.config, &["--stdin"]);
+        let mut input = worker.input.take().expect("its standard input");
+        input.write_all(ring.to_string().as_bytes()).await.unwrap();
+        drop(input);
+        assert_eq!(worker.exit_code().await, 0);
+        let log = worker.log.text();
+        assert!(!log.contains(fid), "{log}");
+        all.extend(lines(&worker.output.text()));
+    }
+    let mut pushes: Vec<_> = all
+        .iter()
+        .filter(|line| line["type"] == "push")
+        .map(|push| [&push["device_id"], &push["result"], &push["reason"]])
+        .collect();
+    pushes[1..3].sort_by_key(|push| push[0].to_string());
+    let expected = json!([
+        ["old", "accepted", null],
+        ["both", "rejected", "invalid_token"],
+        ["new", "accepted", null],
+        ["old", "dead_token", "UNREGISTERED"],
+    ]);
+    assert_eq!(json!(pushes), expected);
+    let about: Vec<_> = all.iter().filter(|line| line["type"] == "token").collect();
+    assert_eq!(about.len(), 1);
+    assert_eq!(about[0]["token"], token);
+    assert!(about[0].get("target").is_none());
+    // The id itself dies, and is told apart.
+    site.simulator.unregister(fid, chrono::Utc::now());
+    let mut worker = Worker::run(&site.config, &["--stdin"]);
+    let mut input = worker.input.take().expect("its standard input");
+    let text = ring(&[new]).to_string();
+    input.write_all(text.as_bytes()).await.unwrap();
+    drop(input);
+    assert_eq!(worker.exit_code().await, 0);
+    let all = lines(&worker.output.text());
+    let about = all.iter().find(|line| line["type"] == "token").unwrap();
+    assert_eq!(
+        (&about["token"], &about["target"]),
+        (&json!(fid), &json!("fid"))
+    );
 }
 
 /// Nobody is left who reads the outcomes: no further phone rings, though there

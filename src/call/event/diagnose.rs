@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::error::EventError;
 use super::fields::{RawFields, read};
-use super::rules::{ALERT_TOKEN, alert_token, device_fields, event_fields};
+use super::rules::{ALERT_TOKEN, alert_token, device_fields, event_fields, one_target};
 use super::targets::repeated;
 use super::types::{BadDevice, Device, DeviceEntry, Event, Limits};
 use super::wire::{DeviceFields, EventFields, MAX_DEVICES, Object};
@@ -95,6 +95,10 @@ fn diagnose_devices(raw: Option<&RawValue>, event: &Event) -> Result<Vec<DeviceE
     if raw.len() > MAX_DEVICES {
         return Err(EventError::new("devices", "more than 1000 devices"));
     }
+    if !raw.is_empty() && !event.except().is_empty() {
+        let problem = "stands beside devices: a cancel has one of the two";
+        return Err(EventError::new("except", problem));
+    }
     let mut seen = HashSet::with_capacity(raw.len());
     let mut app = Arc::from("");
     let mut entries: Vec<DeviceEntry> = raw
@@ -112,7 +116,7 @@ fn diagnose_devices(raw: Option<&RawValue>, event: &Event) -> Result<Vec<DeviceE
         })
         .collect();
     for (index, device) in repeated(&entries) {
-        let path = format!("devices[{index}].token");
+        let path = format!("devices[{index}].{}", device.target.name());
         entries[index].device = Err(Box::new(BadDevice {
             id: Some(Arc::clone(&device.id)),
             platform: device.platform,
@@ -163,7 +167,7 @@ fn diagnose_device(
     good_device(&raw, &at, platform, event).map_err(|error| {
         let reason = match error.path.rsplit_once('.') {
             Some((_, "platform")) => "unknown_platform",
-            Some((_, "token")) => "invalid_token",
+            Some((_, "token" | "fid")) => "invalid_token",
             _ => "invalid_device",
         };
         bad(reason, error)
@@ -180,6 +184,9 @@ fn good_device(
 ) -> Result<Arc<Device>, EventError> {
     let (dot, mut ignored) = (format!("{at}."), Vec::new());
     let mut map = read(raw, &device_fields(platform), &dot, &mut ignored)?;
+    if platform == Platform::Android {
+        one_target(&map, at)?;
+    }
     let alert_token = alert_token(platform).read(raw, &dot, &mut ignored);
     if let Ok(Some(token)) = &alert_token {
         map.insert(ALERT_TOKEN.to_owned(), token.clone());

@@ -26,7 +26,7 @@ pub use types::{
 pub use wire::MAX_DEVICES;
 pub use words::{
     CancelReason, ConversationType, Environment, EnvironmentChoice, EventKind, HandleType, Media,
-    Platform,
+    Platform, TargetKind,
 };
 
 #[cfg(test)]

@@ -6,10 +6,11 @@
 
 use std::borrow::Cow;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use super::error::EventError;
 use super::fields::{Field, Need, Rule};
-use super::wire::{MAX_CALL_ID, token_problem};
+use super::wire::{MAX_CALL_ID, MAX_DEVICES, token_problem};
 use super::words::{
     CancelReason, ConversationType, EnvironmentChoice, EventKind, HandleType, Media, Platform,
 };
@@ -19,7 +20,7 @@ use crate::call::time::Timestamp;
 type Checked = Result<(), Cow<'static, str>>;
 
 /// Every field of an event but `devices`.
-pub(super) fn event_fields(kind: EventKind) -> [Field; 14] {
+pub(super) fn event_fields(kind: EventKind) -> [Field; 15] {
     let of_caller = match kind {
         EventKind::Ring => required,
         EventKind::Cancel => optional,
@@ -27,6 +28,18 @@ pub(super) fn event_fields(kind: EventKind) -> [Field; 14] {
     let reason = match kind {
         EventKind::Ring => |_: &Value| Err("only a cancel has one".into()),
         EventKind::Cancel => |value: &Value| one_of(value, CancelReason::NAMES),
+    };
+    // Without it a cancel would stop the very phone that answered.
+    let except = match kind {
+        EventKind::Ring => optional(
+            "except",
+            Rule::Value(|_| Err("only a cancel has one".into())),
+        ),
+        EventKind::Cancel => Field {
+            name: "except",
+            need: Need::Right,
+            rule: Rule::Value(device_ids),
+        },
     };
     [
         required("v", Rule::Value(version)),
@@ -41,6 +54,7 @@ pub(super) fn event_fields(kind: EventKind) -> [Field; 14] {
         optional("callee", Rule::Object(CALLEE)),
         optional("conversation", Rule::Object(CONVERSATION)),
         optional("reason", Rule::Value(reason)),
+        except,
         optional("profile", Rule::Value(filled)),
         optional("data", Rule::Value(data)),
     ]
@@ -66,12 +80,19 @@ const CONVERSATION: &[Field] = &[
 ];
 
 /// Every field of a device but [`ALERT_TOKEN`].
-pub(super) fn device_fields(platform: Platform) -> [Field; 8] {
+pub(super) fn device_fields(platform: Platform) -> [Field; 9] {
+    let mut token = required("token", Rule::Value(token_of(platform)));
+    let mut fid = optional("fid", Rule::Value(|_| Err("only Android has one".into())));
+    if platform == Platform::Android {
+        (token.need, fid.need) = (Need::Right, Need::Right);
+        fid.rule = token.rule;
+    }
     [
         required("id", Rule::Value(filled)),
         required("platform", Rule::Value(known_platform)),
         required("app", Rule::Value(filled)),
-        required("token", Rule::Value(token_of(platform))),
+        token,
+        fid,
         optional(
             "environment",
             Rule::Value(|v| one_of(v, EnvironmentChoice::NAMES)),
@@ -86,6 +107,19 @@ pub(super) fn device_fields(platform: Platform) -> [Field; 8] {
             rule: Rule::Object(SEALED),
         },
     ]
+}
+
+/// An Android device is addressed by one of two fields.
+///
+/// # Errors
+/// It has both, or neither.
+pub(super) fn one_target(device: &Map<String, Value>, at: &str) -> Result<(), EventError> {
+    let problem = match (device.contains_key("token"), device.contains_key("fid")) {
+        (true, true) => "stands beside fid: give one of the two",
+        (false, false) => "required, or fid in its place",
+        (true, false) | (false, true) => return Ok(()),
+    };
+    Err(EventError::new(format!("{at}.token"), problem))
 }
 
 const SEALED: &[Field] = &[
@@ -140,6 +174,19 @@ fn filled(value: &Value) -> Checked {
     match string(value)? {
         "" => Err("must not be empty".into()),
         _ => Ok(()),
+    }
+}
+
+fn device_ids(value: &Value) -> Checked {
+    let ids = value.as_array().ok_or("must be an array")?;
+    if ids.len() > MAX_DEVICES {
+        return Err("more than 1000 devices".into());
+    }
+    let bad = ids.iter().any(|id| filled(id).is_err());
+    if bad {
+        Err("must be ids of devices".into())
+    } else {
+        Ok(())
     }
 }
 

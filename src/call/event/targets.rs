@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::types::{Device, DeviceEntry};
 use super::words::Platform;
 
-/// What is pushed to: app, platform and token. A token of `APNs` is the same in
+/// What is pushed to: app, platform and token, or installation id. A token of `APNs` is the same in
 /// any letter case.
 struct Target<'a>(&'a Device);
 
@@ -37,7 +37,8 @@ impl PartialEq for Target<'_> {
             Platform::Ios => self.token().eq_ignore_ascii_case(other.token()),
             Platform::Android | Platform::Unknown => self.token() == other.token(),
         };
-        same && self.0.platform == other.0.platform && self.0.app == other.0.app
+        let (one, two) = (self.0, other.0);
+        same && one.platform == two.platform && one.target == two.target && one.app == two.app
     }
 }
 

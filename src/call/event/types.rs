@@ -11,6 +11,7 @@ use super::data::Data;
 use super::error::EventError;
 use super::words::{
     CancelReason, ConversationType, EnvironmentChoice, EventKind, HandleType, Media, Platform,
+    TargetKind,
 };
 use crate::call::from_text::filled;
 use crate::call::secret::Secret;
@@ -109,8 +110,10 @@ pub struct Device {
     pub platform: Platform,
     /// The app, a key of the configuration's `[apps]`.
     pub app: Arc<str>,
-    /// The push token: hex on iOS, opaque on Android.
+    /// The push token: hex on iOS, opaque on Android; or the installation id.
     pub token: Secret,
+    /// Which of the two it is.
+    pub target: TargetKind,
     /// The environment that the event asks for, if it does; iOS only.
     pub environment: Option<EnvironmentChoice>,
     /// When the app registered the token.
@@ -208,12 +211,14 @@ pub enum Action {
         /// Who calls.
         caller: Caller,
     },
-    /// Stop the ring: on the devices given, or on all if none is.
+    /// Stop the ring: on the devices given, or if none is on all but the excepted.
     Cancel {
         /// Who called, if the producer repeats it.
         caller: Option<Caller>,
         /// Why.
         reason: Option<CancelReason>,
+        /// Devices, by id, that ring on; none where devices are given.
+        except: Vec<Arc<str>>,
     },
 }
 
@@ -242,6 +247,15 @@ impl Event {
         match &self.action {
             Action::Ring { .. } => None,
             Action::Cancel { reason, .. } => *reason,
+        }
+    }
+
+    /// The devices that a cancel of the whole call leaves alone.
+    #[must_use]
+    pub fn except(&self) -> &[Arc<str>] {
+        match &self.action {
+            Action::Ring { .. } => &[],
+            Action::Cancel { except, .. } => except,
         }
     }
 

@@ -22,7 +22,7 @@ use super::targets::repeated;
 use super::types::{
     Action, Callee, Caller, Conversation, Device, DeviceEntry, Event, Limits, Sealed,
 };
-use super::words::{CancelReason, EnvironmentChoice, EventKind, Media, Platform};
+use super::words::{CancelReason, EnvironmentChoice, EventKind, Media, Platform, TargetKind};
 use crate::call::from_text::{Filled, filled, from_text};
 use crate::call::ids;
 use crate::call::secret::Secret;
@@ -46,6 +46,9 @@ pub(super) fn read(body: &[u8], limits: Limits) -> Option<Event> {
     let devices = fields.devices.take().unwrap_or_default();
     let mut event = fields.event(limits)?;
     if devices.is_empty() && event.kind() == EventKind::Ring || devices.len() > MAX_DEVICES {
+        return None;
+    }
+    if !devices.is_empty() && !event.except().is_empty() {
         return None;
     }
     event.devices = read_devices(devices, &event)?;
@@ -119,6 +122,7 @@ pub(super) struct EventFields<'a> {
     callee: Option<Object<Callee>>,
     conversation: Option<Object<Conversation>>,
     reason: Option<CancelReason>,
+    except: Option<Vec<Filled<Arc<str>>>>,
     profile: Option<Filled<Arc<str>>>,
     data: Option<Value>,
     #[serde(borrow)]
@@ -132,6 +136,16 @@ impl EventFields<'_> {
             return None;
         }
         let call_uuid = self.call_uuid.map(|uuid| uuid.0);
+        let caller = self.caller.map(|caller| caller.0);
+        let action = match (self.event, caller, self.reason, self.except) {
+            (EventKind::Ring, Some(caller), None, None) => Action::Ring { caller },
+            (EventKind::Ring, _, _, _) => return None,
+            (EventKind::Cancel, caller, reason, except) => Action::Cancel {
+                caller,
+                reason,
+                except: except.into_iter().flatten().map(|id| id.0).collect(),
+            },
+        };
         let expires_at = self
             .expires_at
             .unwrap_or_else(|| self.sent_at.plus(limits.ttl));
@@ -142,11 +156,7 @@ impl EventFields<'_> {
             sent_at: self.sent_at,
             expires_at: expires_at.min(self.sent_at.plus(limits.max_ttl)),
             media: self.media.unwrap_or(Media::Audio),
-            action: match (self.event, self.caller.map(|caller| caller.0), self.reason) {
-                (EventKind::Ring, Some(caller), None) => Action::Ring { caller },
-                (EventKind::Ring, _, _) => return None,
-                (EventKind::Cancel, caller, reason) => Action::Cancel { caller, reason },
-            },
+            action,
             callee: self.callee.map(|callee| callee.0),
             conversation: self.conversation.map(|conversation| conversation.0),
             profile: self.profile.map(|profile| profile.0),
@@ -165,8 +175,8 @@ pub(super) struct DeviceFields<'a> {
     platform: Platform,
     #[serde(borrow)]
     app: Cow<'a, str>,
-    #[serde(deserialize_with = "filled")]
-    token: Secret,
+    token: Option<Filled<Secret>>,
+    fid: Option<Filled<Secret>>,
     environment: Option<EnvironmentChoice>,
     registered_at: Option<Timestamp>,
     alert_token: Option<Filled<Secret>>,
@@ -180,7 +190,12 @@ impl DeviceFields<'_> {
     pub(super) fn device(self, event: &Event, app: &mut Arc<str>) -> Option<Device> {
         let usable = |token: &Secret| token_problem(token.expose(), self.platform).is_none();
         let alert_token = self.alert_token.map(|token| token.0);
-        let tokens = usable(&self.token) && alert_token.as_ref().is_none_or(usable);
+        let (token, target) = match (self.token, self.fid) {
+            (Some(token), None) => (token.0, TargetKind::Token),
+            (None, Some(fid)) if self.platform == Platform::Android => (fid.0, TargetKind::Fid),
+            _ => return None,
+        };
+        let tokens = usable(&token) && alert_token.as_ref().is_none_or(usable);
         if self.platform == Platform::Unknown || self.app.is_empty() || !tokens {
             return None;
         }
@@ -191,7 +206,8 @@ impl DeviceFields<'_> {
             id: self.id,
             platform: self.platform,
             app: Arc::clone(app),
-            token: self.token,
+            token,
+            target,
             environment: self.environment,
             registered_at: self.registered_at,
             alert_token: alert_token.map(Ok),

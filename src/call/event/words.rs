@@ -17,6 +17,17 @@ words! {
 }
 
 words! {
+    /// By what a phone is addressed.
+    pub enum TargetKind {
+        /// The push token.
+        Token = "token",
+        /// Android: the Firebase installation id, which takes the place of the
+        /// registration token.
+        Fid = "fid",
+    }
+}
+
+words! {
     /// The half of `APNs` that a token lives in.
     pub enum Environment {
         /// App Store and `TestFlight` builds.

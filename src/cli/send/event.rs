@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::plan::{EnvironmentArg, Plan};
 use crate::app::profiles;
-use crate::call::event::{Event, EventKind};
+use crate::call::event::{Event, EventKind, TargetKind};
 use crate::call::time::Timestamp;
 use crate::cli::Usage;
 use crate::engine::deadline::wall_clock;
@@ -90,7 +90,11 @@ fn device(plan: &Plan, mut device: Map<String, Value>) -> Value {
     device.entry("id").or_insert_with(|| json!("ringpush-send"));
     device.insert("platform".into(), json!(args.platform().name()));
     device.insert("app".into(), json!(args.app));
-    device.insert("token".into(), json!(args.token));
+    let (kind, target) = args.target();
+    for other in TargetKind::NAMES {
+        device.remove(*other);
+    }
+    device.insert(kind.name().into(), json!(target));
     device.remove("registered_at");
     let environment = args.environment.map(|environment| match environment {
         EnvironmentArg::Production => "production",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use crate::call::event::{Environment, EnvironmentChoice, Platform};
+use crate::call::event::{Environment, EnvironmentChoice, Platform, TargetKind};
 use crate::call::secret::Secret;
 use crate::cli::{ConfigArgs, Usage};
 use crate::config::{AppSettings, Config};
@@ -39,9 +39,19 @@ pub struct Args {
         long,
         allow_hyphen_values = true,
         env = "RINGPUSH_TOKEN",
-        hide_env_values = true
+        hide_env_values = true,
+        required_unless_present = "fid"
     )]
-    pub(super) token: String,
+    token: Option<String>,
+    /// The Firebase installation id of an Android phone, in the token's place.
+    #[arg(
+        long,
+        allow_hyphen_values = true,
+        env = "RINGPUSH_FID",
+        hide_env_values = true,
+        conflicts_with = "token"
+    )]
+    fid: Option<String>,
     /// Which half of `APNs`; auto tries production, then the sandbox. Without it
     /// what the configuration says.
     #[arg(long)]
@@ -135,6 +145,10 @@ impl Plan {
         if args.platform == PlatformArg::Android && args.environment.is_some() {
             return Err(Usage("--environment: Android has none; leave it out".to_owned()).into());
         }
+        let is_fid = args.target().0 == TargetKind::Fid;
+        if args.platform == PlatformArg::Ios && is_fid {
+            return Err(Usage("--fid: iOS has none; give --token".to_owned()).into());
+        }
         // Another app's broken key must not stand in the way.
         match args.platform {
             PlatformArg::Ios => app.android = None,
@@ -171,11 +185,19 @@ impl Plan {
     }
 
     pub(super) fn token(&self) -> Secret {
-        Secret::from(self.args.token.as_str())
+        Secret::from(self.args.target().1)
     }
 }
 
 impl Args {
+    /// Whom to push to: one of the two is there.
+    pub(super) fn target(&self) -> (TargetKind, &str) {
+        match (&self.token, &self.fid) {
+            (_, Some(fid)) => (TargetKind::Fid, fid),
+            (token, None) => (TargetKind::Token, token.as_deref().unwrap_or_default()),
+        }
+    }
+
     pub(super) const fn platform(&self) -> Platform {
         match self.platform {
             PlatformArg::Ios => Platform::Ios,

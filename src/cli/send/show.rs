@@ -45,8 +45,9 @@ pub(super) fn heading(screen: &mut Screen, plan: &Plan) -> io::Result<()> {
     };
     writeln!(
         screen,
-        "{} on {platform}{environment}, token {}, profile {}\n",
+        "{} on {platform}{environment}, {} {}, profile {}\n",
         args.app,
+        args.target().0.name(),
         plan.token().shortened(),
         plan.profile()
     )
@@ -209,7 +210,7 @@ pub(super) fn facts(plan: &Plan) -> Map<String, Value> {
     let known = [
         ("app", json!(plan.args.app)),
         ("platform", json!(plan.args.platform())),
-        ("token", json!(plan.token().shortened())),
+        (plan.args.target().0.name(), json!(plan.token().shortened())),
         ("profile", json!(plan.profile())),
         ("validate_only", json!(plan.args.validate_only)),
     ];

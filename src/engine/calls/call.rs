@@ -29,8 +29,14 @@ struct Facts {
     whole: Option<Timestamp>,
     /// When the latest cancel of a device was sent.
     devices: Vec<(DeviceKey, Timestamp)>,
+    /// Cancels of the whole call but some devices.
+    others: Option<Box<Others>>,
     rings: Option<Box<Rings>>,
 }
+
+/// When each was sent, and the devices, in order, that it leaves alone.
+#[derive(Debug, Default)]
+struct Others(Vec<(Timestamp, Vec<DeviceKey>)>);
 
 #[derive(Debug, Default)]
 struct Rings {
@@ -40,7 +46,7 @@ struct Rings {
 }
 
 /// A device of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DeviceKey(u64);
 
 impl DeviceKey {
@@ -67,7 +73,11 @@ impl Facts {
     fn is_cancelled(&self, device: DeviceKey, sent_at: Timestamp) -> bool {
         let applies = |cancelled_at: Timestamp| sent_at <= cancelled_at;
         let of_device = |(d, at): &(DeviceKey, Timestamp)| *d == device && applies(*at);
-        self.whole.is_some_and(applies) || self.devices.iter().any(of_device)
+        let others = self.others.iter().flat_map(|others| &others.0);
+        let mut others = others.filter(|(at, _)| applies(*at));
+        self.whole.is_some_and(applies)
+            || self.devices.iter().any(of_device)
+            || others.any(|(_, spared)| spared.binary_search(&device).is_err())
     }
 
     fn rings(&self, device: DeviceKey) -> Option<&OwnRings> {
@@ -95,11 +105,43 @@ impl Facts {
     }
 }
 
+impl Others {
+    /// Forgets what another one says as well, and beyond [`MAX_DEVICES`] the
+    /// earliest.
+    fn add(&mut self, at: Timestamp, mut spared: Vec<DeviceKey>) {
+        spared.sort_unstable();
+        spared.dedup();
+        let within = |some: &[DeviceKey], all: &[DeviceKey]| {
+            some.iter().all(|device| all.binary_search(device).is_ok())
+        };
+        if self.0.iter().any(|(t, s)| *t >= at && within(s, &spared)) {
+            return;
+        }
+        self.0.retain(|(t, s)| *t > at || !within(&spared, s));
+        self.0.push((at, spared));
+        while self.0.len() > 1 && self.size() > MAX_DEVICES * size_of::<DeviceKey>() {
+            let earliest = (0..self.0.len()).min_by_key(|n| self.0[*n].0);
+            self.0.swap_remove(earliest.unwrap_or_default());
+        }
+    }
+
+    /// In bytes, estimated.
+    fn size(&self) -> usize {
+        let each = self.0.iter().map(|(_, spared)| size_of_val(&**spared));
+        each.sum::<usize>() + size_of_val(&*self.0)
+    }
+}
+
 impl Call {
     /// Learns of a cancel. Twice the same is once, and an older one is nothing.
     pub(super) fn cancel(&self, event: &Arc<Event>, hasher: &RandomState) {
         let mut facts = self.lock();
-        if event.devices().is_empty() {
+        if !event.except().is_empty() {
+            let spared = event.except().iter();
+            let spared = spared.map(|id| DeviceKey::of(hasher, id)).collect();
+            let others = facts.others.get_or_insert_default();
+            others.add(event.sent_at, spared);
+        } else if event.devices().is_empty() {
             facts.whole = facts.whole.max(Some(event.sent_at));
         }
         if facts.devices.is_empty() {
@@ -201,7 +243,8 @@ impl Call {
             size_of::<Rings>() + rings.devices.len() * RING_BYTES + kept
         });
         let devices = facts.devices.capacity() * size_of::<(DeviceKey, Timestamp)>();
-        size_of::<Self>() + devices + rings
+        let others = facts.others.as_ref().map_or(0, |others| others.size());
+        size_of::<Self>() + devices + others + rings
     }
 
     fn lock(&self) -> MutexGuard<'_, Facts> {

@@ -79,7 +79,8 @@ impl Calls {
             EventKind::Ring => call::RING_BYTES,
             EventKind::Cancel => call::CANCELLED_BYTES,
         };
-        self.get(&event.call_id, event.devices().len() * each)
+        let devices = event.devices().len() + event.except().len();
+        self.get(&event.call_id, devices * each)
     }
 
     /// Makes room for an event of so many bytes that a ring's cancel will have

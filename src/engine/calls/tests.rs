@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::call::event::Limits;
+use crate::call::event::{Action, Limits};
 use crate::call::time::Timestamp;
 
 const WINDOW: Duration = Duration::from_secs(150);
@@ -55,6 +55,68 @@ async fn a_cancel_with_devices_stops_only_those() {
     calls.cancel(&cancel("2026-09-21T14:13:20Z", &["d1"]));
     assert!(stopped(&calls, "c", "d1", at("2026-09-21T14:13:20Z")));
     assert!(!stopped(&calls, "c", "d2", at("2026-09-21T14:13:20Z")));
+}
+
+/// A cancel of the whole call but these devices.
+fn cancel_others(sent_at: &str, except: &[&str]) -> Arc<Event> {
+    let mut event = Event::clone(&cancel(sent_at, &[]));
+    event.action = Action::Cancel {
+        caller: None,
+        reason: None,
+        except: except.iter().map(|id| Arc::from(*id)).collect(),
+    };
+    Arc::new(event)
+}
+
+#[tokio::test]
+async fn a_cancel_with_exceptions_stops_all_rings_but_those() {
+    let stopped_by = |cancels: &[(&str, &[&str])], device: &str| {
+        let calls = Calls::new(WINDOW);
+        for (sent_at, except) in cancels {
+            calls.cancel(&cancel_others(sent_at, except));
+        }
+        stopped(&calls, "c", device, at(RUNG))
+    };
+    let (before, after) = ("2026-09-21T14:13:19Z", "2026-09-21T14:13:21Z");
+    for at in [RUNG, after] {
+        assert!(!stopped_by(&[(at, &["d1", "d2"])], "d1"));
+        assert!(stopped_by(&[(at, &["d1", "d2"])], "d3"));
+    }
+    assert!(!stopped_by(&[(before, &["d1"])], "d3"), "it rang later");
+    // Two of them spare what both spare, in whichever order they come.
+    for cancels in [[(RUNG, &["d1", "d2"][..]), (after, &["d2", "d3"])]; 2] {
+        let turned = [cancels[1], cancels[0]];
+        for (device, stops) in [("d1", true), ("d2", false), ("d3", true), ("d4", true)] {
+            assert_eq!(stopped_by(&cancels, device), stops, "{device}");
+            assert_eq!(stopped_by(&turned, device), stops, "{device}");
+        }
+    }
+    // A later one that spares a device takes no earlier cancel of it back.
+    let calls = Calls::new(WINDOW);
+    calls.cancel(&cancel(RUNG, &["d1"]));
+    calls.cancel(&cancel_others(after, &["d1"]));
+    assert!(stopped(&calls, "c", "d1", at(RUNG)));
+}
+
+#[tokio::test]
+async fn exceptions_are_kept_once_and_in_bounded_memory() {
+    let calls = Calls::new(WINDOW);
+    for _ in 0..10_000 {
+        calls.cancel(&cancel_others(RUNG, &["d1", "d2"]));
+    }
+    assert!(
+        calls.get("c", 0).size() < 512,
+        "{}",
+        calls.get("c", 0).size()
+    );
+    let calls = Calls::new(WINDOW);
+    for n in 0..10_000 {
+        let at = format!("2026-09-21T14:13:{:02}.{:03}Z", n / 1000, n % 1000);
+        calls.cancel(&cancel_others(&at, &[&format!("x{n}"), "d"]));
+    }
+    assert!(calls.get("c", 0).size() < 128 * 1024);
+    assert!(!stopped(&calls, "c", "d", at("2026-09-21T14:13:09.999Z")));
+    assert!(stopped(&calls, "c", "e", at("2026-09-21T14:13:09.999Z")));
 }
 
 #[tokio::test]

@@ -24,6 +24,7 @@ pub(super) fn repeating(
     event.action = Action::Cancel {
         caller: cancel.caller().or(ring.caller()).cloned(),
         reason: cancel.reason(),
+        except: Vec::new(),
     };
     event.callee = cancel.callee.clone().or_else(|| ring.callee.clone());
     event.conversation = cancel

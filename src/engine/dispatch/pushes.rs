@@ -256,6 +256,7 @@ impl Pushes {
             trace_id: event.trace.trace_id(),
             kind: message.kind,
             token: message.token,
+            target: device.target,
             deadline: event.deadline,
             ring: message.ring,
             second_guess: false,

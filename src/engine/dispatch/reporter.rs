@@ -117,6 +117,7 @@ impl Reporter {
             environment,
             device_id: Arc::clone(&device.id),
             token: token.clone(),
+            target: device.target,
             registered_at: device.registered_at,
             provider_timestamp: finding.provider_timestamp,
         });

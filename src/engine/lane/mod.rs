@@ -255,6 +255,7 @@ impl Lane {
             id: push.id,
             kind: push.kind,
             token: push.token,
+            target: push.target,
             payload,
             deadline: push.deadline.at(),
             time_left: push.deadline.left(),

@@ -25,6 +25,39 @@ async fn a_cancel_that_came_first_stops_the_ring_before_it_is_sent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_cancel_of_the_others_stops_neither_an_earlier_nor_a_waiting_ring_of_those_it_names() {
+    let bench = Bench::new();
+    for token in ["aa", "bb"] {
+        let mut busy = step(Class::Throttled, "TooManyRequests");
+        busy.answer.retry_after = Some(Duration::from_secs(5));
+        bench.ios.script(token, [busy]);
+    }
+    let mut others = cancel(&[]);
+    others["except"] = json!(["i-aa", "i-cc"]);
+    let under_way = ring(30_000, &[ios("aa"), ios("bb")]);
+    tokio::join!(bench.handle(Ios, &under_way), async {
+        sleep(Duration::from_secs(1)).await;
+        bench.dispatcher.learn(others.to_string().as_bytes());
+    });
+    bench
+        .handle(Ios, &ring(30_000, &[ios("cc"), ios("dd")]))
+        .await;
+    let mut ended: Vec<_> = bench
+        .of("push")
+        .iter()
+        .map(|push| format!("{} {}", push["device_id"], push["result"]).replace('"', ""))
+        .collect();
+    ended.sort();
+    let expected = [
+        "i-aa accepted",
+        "i-bb cancelled",
+        "i-cc accepted",
+        "i-dd cancelled",
+    ];
+    assert_eq!(ended, expected);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cancel_wakes_a_sleeping_retry() {
     let bench = Bench::new();
     let mut busy = step(Class::Throttled, "TooManyRequests");

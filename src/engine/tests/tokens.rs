@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use super::pair;
-use crate::call::event::Platform::Ios;
+use crate::call::event::Platform::{Android, Ios};
+use crate::call::event::TargetKind;
 use crate::call::push::Class;
 use crate::engine::settings::TokenSettings;
 use crate::engine::testing::*;
@@ -39,6 +40,38 @@ async fn a_dead_token_is_dead_unless_the_app_registered_since() {
         (Some("dead"), Some("aa"))
     );
     assert_eq!(tokens[0]["provider_timestamp"], "2026-01-02T00:00:00.000Z");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_event_says_whether_it_is_about_an_installation_id() {
+    let bench = Bench::new();
+    for token in ["old", "fid"] {
+        let dead = step(Class::DeadToken, "UNREGISTERED");
+        bench.android.script(token, [dead]);
+    }
+    let mut fid = android("fid");
+    fid["fid"] = fid["token"].take();
+    bench
+        .handle(Android, &ring(30_000, &[android("old"), fid]))
+        .await;
+    let said: Vec<_> = bench
+        .of("token")
+        .iter()
+        .map(|said| (said["token"].clone(), said.get("target").cloned()))
+        .collect();
+    assert_eq!(
+        said,
+        [(json!("old"), None), (json!("fid"), Some(json!("fid")))]
+    );
+    let kinds: Vec<_> = bench
+        .android
+        .seen
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|s| s.target)
+        .collect();
+    assert_eq!(kinds, [TargetKind::Token, TargetKind::Fid]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -273,6 +273,57 @@ mod tests {
         assert!(!brake.trusts_unknown_tokens());
     }
 
+    /// Of 6 000 phones 30 % move to installation ids within an hour, at random;
+    /// the service lists token and id of each of them until the token is called
+    /// dead. The minutes at which the brake goes on and off, within three hours,
+    /// if each phone rings `rings` times an hour.
+    async fn migration(rings: usize) -> Vec<(usize, bool)> {
+        const PHONES: usize = 6_000;
+        const SECONDS: usize = 3 * 3600;
+        let brake = brake();
+        // Two orders of the phones that have nothing to do with each other.
+        let place = |phone: usize, step: usize| phone * step % PHONES;
+        let moves_at = |phone| match place(phone, 2_477) {
+            place if place < PHONES * 3 / 10 => place * 3600 / (PHONES * 3 / 10),
+            _ => usize::MAX,
+        };
+        let mut changes = Vec::new();
+        let mut cleared = vec![false; PHONES];
+        let mut on = false;
+        for second in 0..SECONDS {
+            let due = |second: usize| second * rings * PHONES / 3600;
+            for phone in (due(second)..due(second + 1)).map(|ring| place(ring, 1_009)) {
+                if moves_at(phone) > second {
+                    brake.accepted(&token(phone));
+                    continue;
+                }
+                brake.accepted(&token(PHONES + phone));
+                if !cleared[phone] {
+                    brake.bad(&token(phone));
+                    cleared[phone] = !brake.is_on();
+                }
+            }
+            if brake.is_on() != on {
+                on = !on;
+                changes.push((second / 60, on));
+            }
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert!(!brake.is_on());
+        let left = (0..PHONES).filter(|phone| moves_at(*phone) != usize::MAX && !cleared[*phone]);
+        assert_eq!(left.count(), 0, "every old token is called dead in the end");
+        changes
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wave_of_phones_that_move_to_installation_ids_ends_by_itself() {
+        for rings in [12, 4, 2] {
+            assert_eq!(migration(rings).await, [], "{rings} rings an hour");
+        }
+        // Where a phone seldom rings, all that has piled up is found at once.
+        assert_eq!(migration(1).await, [(53, true), (98, false)]);
+    }
+
     /// One token in twenty is bad, and in the window there are more than are
     /// kept.
     #[tokio::test(start_paused = true)]

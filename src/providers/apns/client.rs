@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
-use crate::call::event::Environment;
+use crate::call::event::{Environment, TargetKind};
 use crate::call::payload::Payload;
 use crate::call::push::{Answer, Attempt, Class, Gate, PushClient, PushKind};
 use crate::call::secret::Secret;
@@ -147,6 +147,7 @@ impl Client {
                 id: Uuid::new_v4(),
                 kind: PushKind::Call,
                 token: &Secret::from(NOBODY),
+                target: TargetKind::Token,
                 payload: &Payload::Ios(Bytes::from_static(b"{\"aps\":{}}")),
                 deadline: SystemTime::now().into(),
                 time_left: limit,

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::super::certificate;
 use super::super::signer::{self, Signers};
 use super::*;
+use crate::call::event::TargetKind;
 use crate::call::push::{Gate, PushKind};
 use crate::call::secret::Secret;
 use crate::call::time::Timestamp;
@@ -87,6 +88,7 @@ async fn push_within(client: &Client, time_left: Duration) -> Answer {
         id: Uuid::from_u128(0xABCD_EF00),
         kind: PushKind::Call,
         token: &token,
+        target: TargetKind::Token,
         payload: &payload,
         deadline: Timestamp::from_millis(1_790_000_000_999),
         time_left,

@@ -127,6 +127,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::call::event::TargetKind;
     use crate::call::push::Gate;
     use crate::call::secret::Secret;
     use crate::call::time::Timestamp;
@@ -138,6 +139,7 @@ mod tests {
             id: Uuid::nil(),
             kind,
             token: &Secret::from("0af9"),
+            target: TargetKind::Token,
             payload: &Payload::Ios(Bytes::from_static(b"{}")),
             deadline: Timestamp::from_millis(deadline),
             time_left: Duration::from_secs(10),

@@ -12,8 +12,9 @@ use uuid::Uuid;
 use super::access::{AccessToken, Denied, TokenSource};
 use super::account::ServiceAccount;
 use super::error;
-use super::message::{Draft, Requests, Target};
+use super::message::{Draft, Requests};
 use super::settings::{STREAMS_PER_CONNECTION, Settings, SettingsError};
+use crate::call::event::TargetKind;
 use crate::call::payload::Payload;
 use crate::call::push::{Answer, Attempt, Class, Gate, PushClient, PushKind};
 use crate::call::secret::Secret;
@@ -148,6 +149,7 @@ impl Client {
                 id: Uuid::new_v4(),
                 kind: PushKind::Call,
                 token: &Secret::from(NOBODY),
+                target: TargetKind::Token,
                 payload: &Payload::Android([("event", "check")].into()),
                 deadline: SystemTime::now().into(),
                 time_left: limit,
@@ -185,7 +187,7 @@ impl Client {
         };
         let mut request = || {
             let draft = Draft {
-                target: Target::Token(attempt.token.expose()),
+                target: (attempt.target, attempt.token.expose()),
                 data,
                 // Token and stream may have been waited for.
                 time_left: attempt.time_left.saturating_sub(begun.elapsed()),

@@ -28,8 +28,8 @@ const RETRY_INFO: &str = "google.rpc.RetryInfo";
 /// The status of a request that collided with another.
 const ABORTED: &str = "ABORTED";
 
-/// The field that names the device.
-const TOKEN_FIELD: &str = "message.token";
+/// The fields that name the device.
+const TARGET_FIELDS: [&str; 2] = ["message.token", "message.fid"];
 
 /// FCM's `ErrorCode`, and whatever it may grow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -210,7 +210,8 @@ impl ErrorBody {
             408 | 500..=599 => Class::Unavailable,
             400..=499 if !self.from_google => Class::Unavailable,
             _ if self.status.as_deref() == Some(ABORTED) => Class::Unavailable,
-            400 if !self.from_fcm && !self.violations.is_empty() => Class::PayloadFault,
+            400 if !self.from_fcm && self.blames_payload() => Class::PayloadFault,
+            400 if !self.from_fcm && !self.violations.is_empty() => Class::SuspectToken,
             401 => Class::StaleCredential,
             403 => Class::CredentialFault,
             // The project does not exist or is not ours. Every token would
@@ -221,7 +222,8 @@ impl ErrorBody {
     }
 
     fn blames_payload(&self) -> bool {
-        self.violations.iter().any(|field| field != TOKEN_FIELD)
+        let of_payload = |field: &String| !TARGET_FIELDS.contains(&field.as_str());
+        self.violations.iter().any(of_payload)
     }
 
     fn reason(&self, status: u16) -> String {

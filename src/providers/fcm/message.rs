@@ -17,21 +17,15 @@ use http::header::{self, ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 
 use super::settings::Settings;
+use crate::call::event::TargetKind;
 use crate::call::payload::{AndroidData, Payload};
 use crate::call::push::Attempt;
 use crate::providers::endpoint::Endpoint;
 
-/// Whom a message goes to. One kind today; Google's newer clients are about to
-/// be addressed by installation id (`fid`), which would be a second.
-#[derive(Clone, Copy)]
-pub(super) enum Target<'a> {
-    /// A registration token.
-    Token(&'a str),
-}
-
 /// What one message says.
 pub(super) struct Draft<'a> {
-    pub(super) target: Target<'a>,
+    /// Whom it goes to: the field of the message, and what stands in it.
+    pub(super) target: (TargetKind, &'a str),
     pub(super) data: &'a AndroidData,
     /// How long the message is worth delivering.
     pub(super) time_left: Duration,
@@ -46,11 +40,11 @@ impl Draft<'_> {
     /// seconds, of which 0 means now or never (Firebase "Set and manage Android
     /// message priority", "Set the lifespan of a message").
     pub(super) fn encode(&self) -> Vec<u8> {
-        let Target::Token(token) = self.target;
+        let (kind, token) = self.target;
         let data = self.data.as_json();
         let mut body = Vec::with_capacity(FRAME + token.len() + data.len());
-        body.extend_from_slice(br#"{"message":{"token":"#);
         // Texts and numbers into memory: neither can fail.
+        let _ = write!(body, r#"{{"message":{{"{}":"#, kind.name());
         let _ = serde_json::to_writer(&mut body, token);
         body.extend_from_slice(br#","data":"#);
         body.extend_from_slice(data.as_bytes());
@@ -125,7 +119,7 @@ pub fn exact_request(
         return None;
     };
     let draft = Draft {
-        target: Target::Token(attempt.token.expose()),
+        target: (attempt.target, attempt.token.expose()),
         data,
         time_left: attempt.time_left,
         validate_only,
@@ -142,7 +136,7 @@ mod tests {
 
     fn encode<const N: usize>(data: [(&str, &str); N], millis: u64, validate_only: bool) -> String {
         let body = Draft {
-            target: Target::Token("t0k:en"),
+            target: (TargetKind::Token, "t0k:en"),
             data: &data.into(),
             time_left: Duration::from_millis(millis),
             validate_only,
@@ -163,6 +157,22 @@ mod tests {
                 r#"{"message":{"token":"t0k:en","data":{"event":"ring","caller_name":"Zoë \"Z\""},"#,
                 r#""android":{"priority":"HIGH","ttl":"25s"}}}"#
             )
+        );
+    }
+
+    #[test]
+    fn an_installation_id_takes_the_tokens_place() {
+        let body = Draft {
+            target: (TargetKind::Fid, "cJx9"),
+            data: &[].into(),
+            time_left: Duration::ZERO,
+            validate_only: false,
+        }
+        .encode();
+        let body = String::from_utf8(body).unwrap();
+        assert!(
+            body.starts_with(r#"{"message":{"fid":"cJx9","data":{}"#),
+            "{body}"
         );
     }
 

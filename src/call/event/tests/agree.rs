@@ -78,9 +78,12 @@ pub(super) fn full(cancel: bool) -> Value {
     event["devices"][0]["alert_token"] = json!("aa");
     event["devices"][0]["data"] = json!({"b": [1, {"c": null}], "z": 1.5});
     event["devices"][1]["sealed"] = json!({"kid": "k", "ct": "c"});
+    let fid = json!({"id": "3", "platform": "android", "app": "a", "fid": "t"});
+    event["devices"].as_array_mut().unwrap().push(fid);
     if cancel {
         event["event"] = json!("cancel");
         event["reason"] = json!("answered_elsewhere");
+        event["except"] = json!([]);
     }
     event
 }

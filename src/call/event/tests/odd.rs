@@ -236,6 +236,10 @@ fn a_token_rings_once_per_event() {
     other_app["app"] = json!("com.example.other");
     let others = json!([ios("1"), other_app, with_token(android("3"), "00ffAA")]);
     assert_eq!(reasons(others), [None, None, None]);
+    // An installation id is no token, though they look the same.
+    let fid = |id| json!({"id": id, "platform": "android", "app": "a", "fid": "t"});
+    let targets = json!([with_token(android("1"), "t"), fid("2"), fid("3")]);
+    assert_eq!(reasons(targets), [None, None, same]);
     // A bad entry takes no good one's place.
     let mut bad = ios("1");
     bad["app"] = json!("");

@@ -4,6 +4,7 @@ use tokio::task::AbortHandle;
 use uuid::Uuid;
 
 use super::*;
+use crate::call::event::TargetKind;
 use crate::call::push::{Gate, PushKind};
 use crate::call::secret::Secret;
 use crate::metrics::LaneGauges;
@@ -54,6 +55,7 @@ async fn push(client: &Client, token: &str, time_left: Duration) -> Answer {
             id: Uuid::nil(),
             kind: PushKind::Call,
             token: &Secret::from(token),
+            target: TargetKind::Token,
             payload: &payload,
             deadline: Timestamp::from_millis(0),
             time_left,
@@ -121,6 +123,7 @@ async fn a_checked_push_asks_for_no_delivery() {
         id: Uuid::nil(),
         kind: PushKind::Call,
         token: &Secret::from("t"),
+        target: TargetKind::Token,
         payload: &Payload::Android([].into()),
         deadline: Timestamp::from_millis(0),
         time_left: AMPLE,
@@ -138,6 +141,7 @@ async fn another_platforms_payload_is_our_own_fault_and_sends_nothing() {
         id: Uuid::nil(),
         kind: PushKind::Call,
         token: &Secret::from("t"),
+        target: TargetKind::Token,
         payload: &Payload::Ios(Bytes::from_static(b"{}")),
         deadline: Timestamp::from_millis(0),
         time_left: AMPLE,

@@ -181,10 +181,12 @@ fn field_violations_blame_the_payload_unless_they_name_the_token_alone() {
     };
     suspect(&["message.token"]);
     suspect(&["message.token", "message.token"]);
+    suspect(&["message.fid"]);
     suspect(&[]);
     suspect(&[""]);
     payload(&["message.android.ttl"]);
     payload(&["message.token", "message.data[from]"]);
+    payload(&["message.fid", "message.android.ttl"]);
     // The order of the details does not matter.
     let turned = format!(
         "{},{}",
@@ -199,6 +201,10 @@ fn field_violations_blame_the_payload_unless_they_name_the_token_alone() {
     );
     let alone = body("INVALID_ARGUMENT", &violations(&["message"]));
     check(400, &alone, Class::PayloadFault, "INVALID_ARGUMENT");
+    for field in ["message.token", "message.fid"] {
+        let alone = body("INVALID_ARGUMENT", &violations(&[field]));
+        check(400, &alone, Class::SuspectToken, "INVALID_ARGUMENT");
+    }
 }
 
 #[test]
