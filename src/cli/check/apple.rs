@@ -15,6 +15,7 @@ use crate::call::push::{Answer, Attempt, Gate, PushClient as _, PushKind};
 use crate::call::secret::Secret;
 use crate::config::Config;
 use crate::engine::deadline::wall_clock;
+use crate::providers::http2::dial::Target;
 use crate::providers::probe::probe;
 use crate::providers::{apns, tls};
 
@@ -157,13 +158,11 @@ async fn look_at_clock(
 ) -> Option<Clock> {
     let roots = tls::roots_from(config.apns.ca_file.as_deref()).ok()?;
     let tls = tls::client_config(roots, None, &[b"h2"]).ok()?;
-    let address = config.apns.endpoint(environment).to_string();
-    let (theirs, ours) = probe(&format!("{address}/"), tls, limit)
-        .await
-        .ok()?
-        .clock?;
+    let endpoint = config.apns.endpoint(environment);
+    let target = Target::new(endpoint.clone(), tls).ok()?;
+    let (theirs, ours) = probe(&target, limit).await.ok()?.clock?;
     Some(Clock {
-        of: address,
+        of: endpoint.to_string(),
         theirs,
         ours,
     })
