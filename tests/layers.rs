@@ -19,8 +19,9 @@ const ADAPTERS: [&str; 5] = [
     "providers::probe",
 ];
 /// What the providers share.
-const SHARED: [&str; 4] = [
+const SHARED: [&str; 5] = [
     "providers::endpoint",
+    "providers::http1",
     "providers::http2",
     "providers::retry",
     "providers::tls",
@@ -39,9 +40,8 @@ fn allowed(module: &str) -> Option<BTreeSet<&'static str>> {
         "app" | "config" | "admin" | "telemetry" => below_shell().chain(shell).collect(),
         "amqp" => core().chain(["engine"]).collect(),
         "providers" => ADAPTERS.into_iter().chain(SHARED).collect(),
-        "providers::apns" | "providers::fcm" | "providers::probe" | "providers::http2" => {
-            core().chain(SHARED).collect()
-        }
+        "providers::apns" | "providers::fcm" | "providers::probe" | "providers::http1"
+        | "providers::http2" => core().chain(SHARED).collect(),
         "providers::endpoint" | "providers::retry" | "providers::tls" => LEAVES.into(),
         "engine" => core().collect(),
         // It judges the clients: what it shared with them would cancel out.

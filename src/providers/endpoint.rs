@@ -9,7 +9,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 
 /// Where a provider or its token server is: scheme, host, port and path, all
 /// of them checked.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     host: String,
     port: u16,
@@ -106,6 +106,13 @@ impl Endpoint {
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
+    }
+
+    /// The URL of the endpoint itself.
+    #[must_use]
+    pub fn uri(&self) -> Uri {
+        let path = PathAndQuery::try_from(&*self.path);
+        self.at(path.unwrap_or(PathAndQuery::from_static("/")))
     }
 
     /// The URL of what is at this path, which replaces the endpoint's own.

@@ -5,6 +5,7 @@
 pub mod apns;
 pub mod endpoint;
 pub mod fcm;
+pub mod http1;
 pub mod http2;
 pub mod probe;
 pub mod retry;

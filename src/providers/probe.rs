@@ -4,18 +4,18 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{DATE, HOST};
+use http::header::DATE;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Request, Uri, Version};
-use http_body_util::Empty;
-use hyper::client::conn::{http1, http2};
+use http_body_util::Full;
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::{ClientConfig, ClientConnection};
+use rustls::ClientConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::endpoint::{Endpoint, EndpointFault};
+use super::http1::{drive, send};
 use super::http2::Phases;
 use super::http2::dial::{DialError, Lap, Target};
 use crate::call::time::Timestamp;
@@ -36,12 +36,6 @@ pub struct Seen {
 /// Where a connection failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
-    /// The address is none.
-    #[error("{0} {1}")]
-    Address(String, EndpointFault),
-    /// The host cannot be named in TLS.
-    #[error("{0} is not a host name")]
-    Host(String),
     /// The server was not reached.
     #[error(transparent)]
     Dial(#[from] DialError),
@@ -58,74 +52,52 @@ pub enum ProbeError {
     TimedOut(Duration),
 }
 
-/// Opens a connection to `url` as a client with this TLS would, asks for its
-/// head (without credentials, without an effect) and closes it.
+/// Opens a connection as a client would, asks for the head of what is there
+/// (without credentials, without an effect) and closes it.
 ///
 /// # Errors
 /// The phase that failed.
-pub async fn probe(url: &str, tls: ClientConfig, limit: Duration) -> Result<Seen, ProbeError> {
-    match timeout(limit, open(url, tls)).await {
+pub async fn probe(target: &Target, limit: Duration) -> Result<Seen, ProbeError> {
+    match timeout(limit, open(target)).await {
         Ok(result) => result,
         Err(_) => Err(ProbeError::TimedOut(limit)),
     }
 }
 
-async fn open(url: &str, tls: ClientConfig) -> Result<Seen, ProbeError> {
-    let endpoint =
-        Endpoint::parse(url).map_err(|fault| ProbeError::Address(url.to_owned(), fault))?;
-    let host = endpoint.host().to_owned();
-    let path = format!("{}/", endpoint.path());
-    let uri = endpoint.at(path.try_into().unwrap_or(PathAndQuery::from_static("/")));
-    let target = Target::new(endpoint, tls).map_err(|_| ProbeError::Host(host.clone()))?;
+async fn open(target: &Target) -> Result<Seen, ProbeError> {
+    let path = format!("{}/", target.endpoint().path());
+    let path = path.try_into().unwrap_or(PathAndQuery::from_static("/"));
+    let uri = target.endpoint().at(path);
     let (stream, mut phases) = target.dial().await?;
     let facts = stream.session().map(TlsFacts::of);
     let http2 = facts.as_ref().is_some_and(|facts| facts.http2);
     let mut lap = Lap::start();
-    let headers = head(stream, &uri, http2)
+    let headers = head(stream, uri, http2)
         .await
-        .map_err(|error| ProbeError::Http { host, error })?;
+        .map_err(|error| ProbeError::Http {
+            host: target.to_string(),
+            error,
+        })?;
     phases.http = lap.split();
     Ok(seen(phases, &headers, facts))
 }
 
 /// The headers of the answer to a HEAD request.
-async fn head<S>(stream: S, uri: &Uri, http2: bool) -> hyper::Result<HeaderMap>
+async fn head<S>(stream: S, uri: Uri, http2: bool) -> hyper::Result<HeaderMap>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let mut request = Request::new(Empty::<Bytes>::new());
+    let mut request = Request::new(Full::<Bytes>::default());
     *request.method_mut() = http::Method::HEAD;
-    let io = TokioIo::new(stream);
-    if http2 {
-        *request.uri_mut() = uri.clone();
-        *request.version_mut() = Version::HTTP_2;
-        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
-        return exchange(connection, sender.send_request(request)).await;
+    *request.uri_mut() = uri;
+    if !http2 {
+        return Ok(send(stream, request).await?.headers().clone());
     }
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    *request.uri_mut() = path.parse().unwrap_or_default();
-    if let Some(Ok(value)) = uri.authority().map(|a| a.as_str().parse()) {
-        request.headers_mut().insert(HOST, value);
-    }
-    let (mut sender, connection) = http1::handshake(io).await?;
-    exchange(connection, sender.send_request(request)).await
-}
-
-/// Drives the connection until the answer is there.
-async fn exchange<B>(
-    connection: impl Future<Output = hyper::Result<()>>,
-    answer: impl Future<Output = hyper::Result<http::Response<B>>>,
-) -> hyper::Result<HeaderMap> {
-    tokio::pin!(connection, answer);
-    let response = tokio::select! {
-        biased;
-        response = &mut answer => response?,
-        ended = &mut connection => {
-            ended?;
-            answer.await?
-        }
-    };
-    Ok(response.headers().clone())
+    *request.version_mut() = Version::HTTP_2;
+    let (mut sender, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+    let answer = drive(connection, sender.send_request(request)).await?;
+    Ok(answer.headers().clone())
 }
 
 /// What a handshake shows of the server.

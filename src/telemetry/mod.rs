@@ -157,9 +157,7 @@ fn targets(level: LogLevel) -> Targets {
     };
     Targets::new()
         .with_default(own.min(LevelFilter::WARN))
-        // Both repeat in words of their own what our lines say once: the one
-        // every try's error body, the other every end of a connection.
-        .with_target("gcp_auth", LevelFilter::OFF)
+        // It repeats in words of its own what our lines say once.
         .with_target("lapin", LevelFilter::OFF)
         .with_target("ringpush", own)
         .with_target(spans::TARGET, LevelFilter::OFF)
@@ -177,6 +175,6 @@ mod tests {
         assert!(!targets.would_enable("h2::codec", &tracing::Level::INFO));
         assert!(targets.would_enable("hyper", &tracing::Level::WARN));
         assert!(!super::targets(LogLevel::Error).would_enable("hyper", &tracing::Level::WARN));
-        assert!(!targets.would_enable("gcp_auth::types", &tracing::Level::ERROR));
+        assert!(!targets.would_enable("lapin::io", &tracing::Level::ERROR));
     }
 }

@@ -11,6 +11,7 @@ use crate::app::apns_probe;
 use crate::call::event::Environment;
 use crate::call::push::Answer;
 use crate::config::Config;
+use crate::providers::http2::dial::Target;
 use crate::providers::probe::probe;
 use crate::providers::{apns, tls};
 
@@ -135,13 +136,11 @@ async fn look_at_clock(
 ) -> Option<Clock> {
     let roots = tls::roots_from(config.apns.ca_file.as_deref()).ok()?;
     let tls = tls::client_config(roots, None, &[b"h2"]).ok()?;
-    let address = config.apns.endpoint(environment).to_string();
-    let (theirs, ours) = probe(&format!("{address}/"), tls, limit)
-        .await
-        .ok()?
-        .clock?;
+    let endpoint = config.apns.endpoint(environment);
+    let target = Target::new(endpoint.clone(), tls).ok()?;
+    let (theirs, ours) = probe(&target, limit).await.ok()?.clock?;
     Some(Clock {
-        of: address,
+        of: endpoint.to_string(),
         theirs,
         ours,
     })

@@ -10,7 +10,8 @@ use super::proof::{Proof, meaning};
 use crate::call::push::Answer;
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::providers::http2::dial::DialError;
+use crate::providers::endpoint::Endpoint;
+use crate::providers::http2::dial::{DialError, Target};
 use crate::providers::probe::{ProbeError, probe};
 use crate::providers::{fcm, tls};
 
@@ -22,17 +23,16 @@ pub(super) async fn prove(
     limit: Duration,
 ) -> (Vec<Proof>, Vec<Clock>) {
     let title = |what: &str| format!("app {name}: {what}");
-    let base = config.fcm.url.trim_end_matches('/');
-    let fcm_ca = config.fcm.ca_file.as_deref();
+    let ca = config.fcm.ca_file.as_deref();
+    let oauth = account.token_uri().clone();
     let (fcm, oauth) = tokio::join!(
-        reach(title("FCM"), format!("{base}/"), fcm_ca, true, limit),
-        reach(
-            title("OAuth"),
-            account.token_uri().to_owned(),
-            None,
-            false,
-            limit
-        ),
+        async {
+            match config.fcm.endpoint() {
+                Ok(fcm) => reach(title("FCM"), fcm, ca, true, limit).await,
+                Err(error) => (Proof::error(title("FCM"), &error.to_string(), ": "), None),
+            }
+        },
+        reach(title("OAuth"), oauth, None, false, limit),
     );
     let metrics = Metrics::default();
     let tokens = fcm::TokenSource::start(account, &metrics);
@@ -72,18 +72,22 @@ pub(super) async fn prove(
 /// TLS and HTTP, and what time it is there.
 async fn reach(
     what: String,
-    url: String,
+    endpoint: Endpoint,
     ca_file: Option<&std::path::Path>,
     http2: bool,
     limit: Duration,
 ) -> (Proof, Option<Clock>) {
     let alpn: &[&[u8]] = if http2 { &[b"h2"] } else { &[b"http/1.1"] };
     let tls = tls::roots_from(ca_file).and_then(|roots| tls::client_config(roots, None, alpn));
-    let tls = match tls {
-        Ok(tls) => tls,
-        Err(error) => return (Proof::error(what, &error.to_string(), "; "), None),
+    let url = format!("{endpoint}/");
+    let target = tls
+        .map_err(|error| error.to_string())
+        .and_then(|tls| Target::new(endpoint, tls).map_err(|error| format!("{url}: {error}")));
+    let target = match target {
+        Ok(target) => target,
+        Err(error) => return (Proof::error(what, &error, "; "), None),
     };
-    match probe(&url, tls, limit).await {
+    match probe(&target, limit).await {
         Ok(seen) => {
             let phases = seen.phases;
             let took = phases.dns + phases.tcp + phases.tls.unwrap_or_default() + phases.http;
@@ -105,18 +109,12 @@ async fn reach(
 
 fn cure(error: &ProbeError, fcm: bool) -> &'static str {
     match (error, fcm) {
-        (
-            ProbeError::Address(..)
-            | ProbeError::Host(_)
-            | ProbeError::Dial(DialError::Lookup { .. }),
-            true,
-        ) => "mend fcm.url (https://fcm.googleapis.com), or DNS on this machine",
-        (
-            ProbeError::Address(..)
-            | ProbeError::Host(_)
-            | ProbeError::Dial(DialError::Lookup { .. }),
-            false,
-        ) => "mend token_uri in the service account's file, or DNS on this machine",
+        (ProbeError::Dial(DialError::Lookup { .. }), true) => {
+            "mend fcm.url (https://fcm.googleapis.com), or DNS on this machine"
+        }
+        (ProbeError::Dial(DialError::Lookup { .. }), false) => {
+            "mend token_uri in the service account's file, or DNS on this machine"
+        }
         (ProbeError::Dial(DialError::Tls { .. }), true) => {
             "set fcm.ca_file to the CA of that server, or remove it for Google's own; look for a \
              proxy that breaks TLS"

@@ -19,8 +19,7 @@ use self::oauth::Fetcher;
 use self::refresh::{Refresher, Timing};
 pub(super) use self::token::AccessToken;
 use self::token::{Refusal, State, Trouble};
-use super::account::ServiceAccount;
-use crate::call::secret::Secret;
+use super::account::{KeyFile, ServiceAccount};
 use crate::call::time::Timestamp;
 use crate::metrics::Metrics;
 
@@ -65,7 +64,7 @@ impl TokenSource {
             tasks: TaskTracker::new(),
         };
         let refresher = Refresher {
-            fetcher: Fetcher::new(account.clone(), timing.fetch_timeout),
+            fetcher: Fetcher::new(account.key().clone(), timing.fetch_timeout),
             state: Arc::clone(&source.state),
             wake: Arc::clone(&source.wake),
             requests: metrics.oauth_requests.clone(),
@@ -187,7 +186,7 @@ impl Drop for TokenSource {
 #[derive(Debug)]
 pub struct TokenSources {
     metrics: Metrics,
-    by_key: Mutex<HashMap<Secret, Weak<TokenSource>>>,
+    by_key: Mutex<HashMap<KeyFile, Weak<TokenSource>>>,
 }
 
 impl TokenSources {
@@ -205,11 +204,11 @@ impl TokenSources {
     pub fn of(&self, account: &ServiceAccount) -> Arc<TokenSource> {
         let mut by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
         by_key.retain(|_, source| source.strong_count() > 0);
-        if let Some(source) = by_key.get(account.json()).and_then(Weak::upgrade) {
+        if let Some(source) = by_key.get(account.key()).and_then(Weak::upgrade) {
             return source;
         }
         let source = TokenSource::start(account, &self.metrics);
-        by_key.insert(account.json().clone(), Arc::downgrade(&source));
+        by_key.insert(account.key().clone(), Arc::downgrade(&source));
         source
     }
 }
@@ -323,7 +322,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_that_comes_slowly_is_still_a_refusal() {
-        // Five of them, as `gcp_auth` would make, outlast the time-out.
+        // If it were taken for a fault and asked again, the time-out would come first.
         let slow = Duration::from_millis(200);
         let word = r#"{"error":"invalid_grant"}"#;
         let oauth = OAuth::start([Grant::Slow(slow, 400, word)]).await;

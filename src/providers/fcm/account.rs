@@ -1,10 +1,10 @@
 //! A Google service account's key file.
 
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ring::rsa::KeyPair;
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject;
 use serde_json::{Map, Value};
@@ -13,12 +13,20 @@ use crate::call::secret::Secret;
 use crate::providers::endpoint::{Endpoint, EndpointFault};
 
 /// A key file that was read and found usable.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceAccount {
-    json: Secret,
-    token_uri: Arc<str>,
-    client_email: Arc<str>,
+    key: KeyFile,
     project_id: Arc<str>,
+}
+
+/// What access tokens are asked for with: the file without all that was not
+/// checked. The same for every project.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct KeyFile {
+    pub(super) client_email: Arc<str>,
+    /// RSA, PKCS#8 in PEM.
+    pub(super) private_key: Secret,
+    pub(super) token_uri: Endpoint,
 }
 
 /// A key file that cannot be used.
@@ -129,13 +137,13 @@ impl ServiceAccount {
             "service_account" => (),
             other => return Err(AccountFault::WrongType(quoted_word(other))),
         }
-        let token_uri = text(&object, "token_uri")?;
-        Endpoint::parse(token_uri).map_err(AccountFault::TokenUri)?;
+        let token_uri =
+            Endpoint::parse(text(&object, "token_uri")?).map_err(AccountFault::TokenUri)?;
         let (client_email, private_key) = (
             text(&object, "client_email")?,
             text(&object, "private_key")?,
         );
-        check_key(private_key)?;
+        key_pair(private_key).ok_or(AccountFault::BadKey)?;
         let project = project_id
             .or_else(|| object.get("project_id").and_then(Value::as_str))
             .filter(|id| !id.is_empty())
@@ -144,17 +152,12 @@ impl ServiceAccount {
             return Err(AccountFault::BadProject);
         }
         Ok(Self {
-            token_uri: token_uri.into(),
-            client_email: client_email.into(),
+            key: KeyFile {
+                client_email: client_email.into(),
+                private_key: private_key.into(),
+                token_uri,
+            },
             project_id: project.into(),
-            json: Secret::from(
-                serde_json::json!({
-                    "client_email": client_email,
-                    "private_key": private_key,
-                    "token_uri": token_uri,
-                })
-                .to_string(),
-            ),
         })
     }
 
@@ -167,29 +170,17 @@ impl ServiceAccount {
     /// Whom the key belongs to; to be granted the right to send.
     #[must_use]
     pub fn client_email(&self) -> &str {
-        &self.client_email
+        &self.key.client_email
     }
 
     /// Where access tokens come from.
     #[must_use]
-    pub fn token_uri(&self) -> &str {
-        &self.token_uri
+    pub const fn token_uri(&self) -> &Endpoint {
+        &self.key.token_uri
     }
 
-    /// What a token is asked for with, key included: the file without all that
-    /// was not checked. The same for every project.
-    pub(super) const fn json(&self) -> &Secret {
-        &self.json
-    }
-}
-
-impl fmt::Debug for ServiceAccount {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServiceAccount")
-            .field("client_email", &self.client_email)
-            .field("project_id", &self.project_id)
-            .field("token_uri", &self.token_uri)
-            .finish_non_exhaustive()
+    pub(super) const fn key(&self) -> &KeyFile {
+        &self.key
     }
 }
 
@@ -212,11 +203,9 @@ fn quoted_word(text: &str) -> String {
     }
 }
 
-fn check_key(pem: &str) -> Result<(), AccountFault> {
-    let der =
-        PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| AccountFault::BadKey)?;
-    ring::rsa::KeyPair::from_pkcs8(der.secret_pkcs8_der()).map_err(|_| AccountFault::BadKey)?;
-    Ok(())
+pub(super) fn key_pair(pem: &str) -> Option<KeyPair> {
+    let der = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).ok()?;
+    KeyPair::from_pkcs8(der.secret_pkcs8_der()).ok()
 }
 
 /// Letters, digits and hyphens, with a domain in front in old projects
@@ -256,7 +245,7 @@ mod tests {
     fn a_good_file_gives_its_project_unless_the_app_has_one() {
         let account = parse(&account_json(URI), None).unwrap();
         assert_eq!(account.project_id(), "calls-test");
-        assert_eq!(account.token_uri(), URI);
+        assert_eq!(account.token_uri().to_string(), URI);
         let mut json = account_json(URI);
         json["project_id"] = Value::Null;
         let account = parse(&json, Some("example.com:calls")).unwrap();
@@ -359,7 +348,7 @@ mod tests {
     fn no_key_shows_in_errors_and_debug() {
         let account = parse(&account_json(URI), None).unwrap();
         let secret = &rsa_pem()[100..140];
-        assert!(account.json().expose().contains(secret));
+        assert!(account.key().private_key.expose().contains(secret));
         assert!(!format!("{account:?}").contains("PRIVATE"));
         assert!(!changed("type", rsa_pem().into()).contains(secret));
         assert!(!changed("token_uri", rsa_pem().into()).contains(secret));

@@ -1,6 +1,7 @@
 //! The way to a server, phase by phase: look-up, TCP, TLS.
 
 use std::error::Error;
+use std::fmt;
 use std::future::{Ready, ready};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -159,6 +160,12 @@ impl Target {
             error: innermost(&error),
         })?;
         Ok(stream.into_inner())
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.endpoint.host())
     }
 }
 

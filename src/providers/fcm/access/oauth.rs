@@ -1,31 +1,28 @@
 //! Fetching one access token ("Using OAuth 2.0 for Server to Server
 //! Applications").
-//!
-//! `gcp_auth` reads the account and signs. The request is made and its answer
-//! read here: `gcp_auth` has no time limit for it, repeats a failure five times,
-//! keeps neither status nor body of a refusal (its error is the same for a key
-//! that was deleted and for a server in trouble), trusts what `SSL_CERT_FILE`
-//! names in place of the system's roots, and panics at an `expires_in` that is
-//! too large.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use gcp_auth::CustomServiceAccount;
-use http::HeaderValue;
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Request};
+use http_body_util::Full;
+use ring::rand::SystemRandom;
+use ring::rsa::KeyPair;
+use ring::signature::RSA_PKCS1_SHA256;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::super::account::ServiceAccount;
+use super::super::account::{KeyFile, key_pair};
 use super::token::{AccessToken, Refusal, Trouble};
 use crate::call::time::Timestamp;
+use crate::providers::endpoint::Endpoint;
+use crate::providers::http1;
+use crate::providers::http2::dial::Target;
 use crate::providers::tls;
-
-/// Answers have some hundred bytes, or a few thousand with a token; no more
-/// than this is read of one.
-const MAX_ANSWER: usize = 64 * 1024;
 
 /// The right to send messages, and no other.
 const SCOPE: &str = "https://www.googleapis.com/auth/firebase.messaging";
@@ -61,13 +58,13 @@ impl Granted {
 
 /// Fetches access tokens for one account.
 pub(super) struct Fetcher {
-    account: ServiceAccount,
+    key: KeyFile,
     limit: Duration,
 }
 
 impl Fetcher {
-    pub(super) const fn new(account: ServiceAccount, limit: Duration) -> Self {
-        Self { account, limit }
+    pub(super) const fn new(key: KeyFile, limit: Duration) -> Self {
+        Self { key, limit }
     }
 
     /// One token, in no more than the time-out.
@@ -79,80 +76,74 @@ impl Fetcher {
     }
 
     async fn ask(&self) -> Result<Granted, Trouble> {
-        let account = self.account.clone();
-        // Reads the system's certificates, so not on a thread that serves calls.
-        let prepare = move || Ok::<_, Trouble>((http_client()?, assertion(&account)?));
-        let (client, assertion) = tokio::task::spawn_blocking(prepare)
-            .await
-            .map_err(|error| unavailable(error.to_string()))??;
-        let answer = client
-            .post(self.account.token_uri())
-            .header(
-                http::header::CONTENT_TYPE,
-                "application/x-www-form-urlencoded",
-            )
-            .body(format!("grant_type={GRANT}&assertion={assertion}"))
-            .send()
-            .await
-            .map_err(|error| unavailable(root_cause(&error)))?;
-        let status = answer.status().as_u16();
-        let body = read_body(answer)
-            .await
-            .map_err(|error| unavailable(root_cause(&error)))?;
-        judge(status, &body)
+        let body = format!("grant_type={GRANT}&assertion={}", assertion(&self.key)?);
+        let request = Request::post("/")
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(Full::from(body))
+            .map_err(|error| unavailable(error.to_string()))?;
+        let answer = exchange(self.key.token_uri.clone(), request).await?;
+        judge(answer.status().as_u16(), answer.body())
     }
+}
+
+/// Makes a request of an endpoint, at its own path.
+async fn exchange(
+    endpoint: Endpoint,
+    mut request: Request<Full<Bytes>>,
+) -> Result<http::Response<Bytes>, Trouble> {
+    *request.uri_mut() = endpoint.uri();
+    // Reads the system's certificates, so not on a thread that serves calls.
+    let target = tokio::task::spawn_blocking(|| {
+        let tls = tls::roots(None)
+            .and_then(|roots| tls::client_config(roots, None, &[b"http/1.1"]))
+            .map_err(|error| error.to_string())?;
+        Target::new(endpoint, tls).map_err(|error| error.to_string())
+    });
+    let target = target
+        .await
+        .map_err(|error| unavailable(error.to_string()))?
+        .map_err(unavailable)?;
+    Box::pin(http1::ask(&target, request))
+        .await
+        .map_err(|error| unavailable(error.to_string()))
 }
 
 /// A signed statement of who asks for what ("JSON Web Token (JWT) Profile for
 /// OAuth 2.0", RFC 7523).
-fn assertion(account: &ServiceAccount) -> Result<String, Trouble> {
+fn assertion(key: &KeyFile) -> Result<String, Trouble> {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
         .as_secs();
     let claims = serde_json::json!({
-        "iss": account.client_email(),
+        "iss": &*key.client_email,
         "scope": SCOPE,
-        "aud": account.token_uri(),
+        "aud": key.token_uri.to_string(),
         "iat": now,
         "exp": now + 3600,
     });
     let mut jwt = URL_SAFE_NO_PAD.encode(r#"{"alg":"RS256","typ":"JWT"}"#);
     jwt.push('.');
     URL_SAFE_NO_PAD.encode_string(claims.to_string(), &mut jwt);
-    let signature = CustomServiceAccount::from_json(account.json().expose())
-        .and_then(|account| account.signer().sign(jwt.as_bytes()))
-        .map_err(|error| unavailable(root_cause(&error)))?;
+    // It was checked when the file was read.
+    let signature = key_pair(key.private_key.expose())
+        .and_then(|pair| sign(&pair, jwt.as_bytes()))
+        .ok_or_else(|| unavailable("the private key does not sign".to_owned()))?;
     jwt.push('.');
     URL_SAFE_NO_PAD.encode_string(signature, &mut jwt);
     Ok(jwt)
 }
 
-fn http_client() -> Result<reqwest::Client, Trouble> {
-    let tls = tls::roots(None)
-        .and_then(|roots| tls::client_config(roots, None, &[b"http/1.1"]))
-        .map_err(|error| unavailable(error.to_string()))?;
-    reqwest::Client::builder()
-        .tls_backend_preconfigured(tls)
-        .http1_only()
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .build()
-        .map_err(|error| unavailable(root_cause(&error)))
-}
-
-/// Reads an answer's body, cut off at [`MAX_ANSWER`]: what is longer is not
-/// from a service that is known here.
-async fn read_body(mut response: reqwest::Response) -> reqwest::Result<Vec<u8>> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        let room = MAX_ANSWER - body.len();
-        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-        if chunk.len() >= room {
-            break;
-        }
-    }
-    Ok(body)
+fn sign(pair: &KeyPair, text: &[u8]) -> Option<Vec<u8>> {
+    let mut signature = vec![0; pair.public().modulus_len()];
+    pair.sign(
+        &RSA_PKCS1_SHA256,
+        &SystemRandom::new(),
+        text,
+        &mut signature,
+    )
+    .ok()?;
+    Some(signature)
 }
 
 /// What the token server's answer means.
@@ -217,15 +208,6 @@ fn access_token(token: &Granted, serial: u64) -> Result<AccessToken, Trouble> {
 
 const fn unavailable(detail: String) -> Trouble {
     Trouble::Unavailable(detail)
-}
-
-/// The innermost cause: the outer ones quote the address or say nothing.
-fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]
