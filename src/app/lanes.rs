@@ -87,8 +87,8 @@ impl Client {
 pub(super) enum Account {
     /// Of Apple: bundle id and credential.
     Apns(String, apns::Credentials),
-    /// Of Google.
-    Fcm(fcm::ServiceAccount),
+    /// Of Google, and what stands in the app's messages.
+    Fcm(fcm::ServiceAccount, fcm::AndroidOptions),
 }
 
 /// An app's lanes on one platform; the same after a reload that changes

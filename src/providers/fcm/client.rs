@@ -12,7 +12,7 @@ use super::access::{AccessToken, Denied, TokenSource};
 use super::account::ServiceAccount;
 use super::error;
 use super::message::{Draft, Requests};
-use super::settings::{STREAMS_PER_CONNECTION, Settings, SettingsError};
+use super::settings::{AndroidOptions, STREAMS_PER_CONNECTION, Settings, SettingsError};
 use crate::call::payload::Payload;
 use crate::call::push::{Answer, Attempt, Class, PushClient};
 use crate::call::time::Timestamp;
@@ -51,6 +51,7 @@ pub struct Client {
     requests: Requests,
     tokens: Arc<TokenSource>,
     attempt_timeout: Duration,
+    options: AndroidOptions,
 }
 
 impl Client {
@@ -99,7 +100,15 @@ impl Client {
             requests,
             tokens,
             attempt_timeout: settings.attempt_timeout,
+            options: AndroidOptions::default(),
         })
+    }
+
+    /// The same, with this in every message.
+    #[must_use]
+    pub fn with(mut self, options: AndroidOptions) -> Self {
+        self.options = options;
+        self
     }
 
     /// Waits, at most `limit`, until each connection is up or has failed once
@@ -162,6 +171,7 @@ impl Client {
                 data,
                 // Token and stream may have been waited for.
                 time_left: attempt.time_left.saturating_sub(begun.elapsed()),
+                options: &self.options,
                 validate_only,
             };
             let body = draft.encode();
