@@ -260,6 +260,10 @@ impl Config {
                 ios.validate()
                     .map_err(|e| self.error(format!("{table}.ios"), e))?;
             }
+            if let Some(android) = &app.android {
+                let key = || format!("{table}.android.restricted_package_name");
+                android.check_package().map_err(|e| self.error(key(), e))?;
+            }
         }
         Ok(())
     }

@@ -188,8 +188,11 @@ impl Builder {
         let account = fcm::ServiceAccount::load(file, android.project_id.as_deref())
             .map_err(|e| config.error(format!("{}.service_account_file", table()), e))?;
         let key = (name.to_owned(), "android");
-        let unchanged = before.and_then(|lanes| lanes.of(&key, &Account::Fcm(account.clone())));
-        let built = unchanged.map_or_else(|| self.build_android(config, name, account), Ok)?;
+        let options = android.options();
+        let same = Account::Fcm(account.clone(), options.clone());
+        let unchanged = before.and_then(|lanes| lanes.of(&key, &same));
+        let build = || self.build_android(config, name, account, options);
+        let built = unchanged.map_or_else(build, Ok)?;
         let lane = built.lanes.first().cloned();
         lanes.insert(key, built);
         Ok(lane)
@@ -200,11 +203,12 @@ impl Builder {
         config: &Config,
         name: &str,
         account: fcm::ServiceAccount,
+        options: fcm::AndroidOptions,
     ) -> Result<Built, ConfigError> {
         let tokens = self.token_sources.of(&account);
         let client = fcm::Client::new(&config.fcm, &account, tokens, &self.metrics)
             .map_err(|e| config.error(format!("apps.\"{name}\".android"), e))?;
-        let client = Arc::new(client);
+        let client = Arc::new(client.with(options.clone()));
         let labels = LaneLabels {
             app: name.to_owned(),
             platform: "android",
@@ -213,10 +217,13 @@ impl Builder {
         let budget = self.budget(account.project_id(), config.fcm.in_flight);
         let push = match self.watch.clone() {
             None => Arc::clone(&client) as Arc<dyn PushClient>,
-            Some(watch) => Watched::fcm(Arc::clone(&client), config, account.project_id(), watch),
+            Some(watch) => {
+                let project = account.project_id();
+                Watched::fcm(Arc::clone(&client), config, project, options.clone(), watch)
+            }
         };
         Ok(Built {
-            account: Account::Fcm(account),
+            account: Account::Fcm(account, options),
             lanes: vec![self.lane(config, labels, push, budget)],
             clients: vec![Client::Fcm(client)],
         })

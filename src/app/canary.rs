@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -122,10 +122,4 @@ fn tell(labels: &LaneLabels, before: bool, taken: bool, answer: &Answer) {
     } else if !before && taken {
         tracing::warn!(app, platform, environment, "the canary is accepted again");
     }
-}
-
-/// Proves until `app` ends.
-pub(super) async fn run(app: Arc<super::App>, every: Duration) {
-    let proving = app.canary.run(every, || app.lanes());
-    app.end.run_until_cancelled(proving).await;
 }

@@ -95,8 +95,8 @@ impl Client {
 pub(super) enum Account {
     /// Of Apple: bundle id, and the credentials for production and sandbox.
     Apns(String, [apns::Credentials; 2]),
-    /// Of Google.
-    Fcm(fcm::ServiceAccount),
+    /// Of Google, and what stands in the app's messages.
+    Fcm(fcm::ServiceAccount, fcm::AndroidOptions),
 }
 
 /// An app's lanes on one platform; the same after a reload that changes

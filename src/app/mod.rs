@@ -92,7 +92,11 @@ impl App {
             end: CancellationToken::new(),
         });
         if let Some(every) = canary {
-            app.tasks.spawn(canary::run(Arc::clone(&app), every));
+            let proving = Arc::clone(&app);
+            app.tasks.spawn(async move {
+                let run = proving.canary.run(every, || proving.lanes());
+                proving.end.run_until_cancelled(run).await;
+            });
         }
         Ok(app)
     }

@@ -114,6 +114,7 @@ impl Watched {
         client: Arc<fcm::Client>,
         config: &Config,
         project_id: &str,
+        options: fcm::AndroidOptions,
         watch: Watch,
     ) -> Arc<dyn PushClient> {
         let (settings, project_id) = (config.fcm.clone(), project_id.to_owned());
@@ -121,7 +122,8 @@ impl Watched {
         Arc::new(Self {
             environment: None,
             describe: Box::new(move |attempt| {
-                let request = fcm::exact_request(&settings, &project_id, validate_only, attempt)?;
+                let request =
+                    fcm::exact_request(&settings, &project_id, &options, validate_only, attempt)?;
                 let shown = Some(ACCESS_TOKEN);
                 Some(Preview::of(&request, attempt.token, attempt.payload, shown))
             }),

@@ -177,7 +177,9 @@ fn android(setup: &Setup, device: &Device, attempt: &Attempt<'_>) -> Built {
         id.or_else(|| own.cloned())
     });
     let name = project.as_deref().unwrap_or("PROJECT");
-    let request = fcm::exact_request(&setup.config.fcm, name, false, attempt);
+    let options = settings.map(fcm::AndroidSettings::options);
+    let options = options.unwrap_or_default();
+    let request = fcm::exact_request(&setup.config.fcm, name, &options, false, attempt);
     let assumed = "PROJECT stands for the id in the service account's file; --config FILE names it";
     (request, project.is_none().then_some(assumed))
 }

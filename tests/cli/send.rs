@@ -367,6 +367,45 @@ async fn an_installation_id_goes_out_in_the_tokens_place() {
 }
 
 #[tokio::test]
+async fn what_an_app_asks_of_android_stands_in_its_messages() {
+    let rig = Rig::start().await;
+    let file = "service_account_file = \"service-account.json\"";
+    let options = "direct_boot_ok = true\nbandwidth_constrained_ok = true\n\
+                   restricted_satellite_ok = true\nrestricted_package_name = \"com.example.calls\"";
+    let android = |message: &serde_json::Value| {
+        let mut android = message["message"]["android"].clone();
+        let ttl = android.as_object_mut().unwrap().remove("ttl");
+        assert!(ttl.is_some());
+        android
+    };
+    rig.edit(file, &format!("{file}\n{options}"));
+    let wanted = json!({
+        "priority": "HIGH", "direct_boot_ok": true, "bandwidth_constrained_ok": true,
+        "restricted_satellite_ok": true, "restricted_package_name": "com.example.calls",
+    });
+    let dry = rig.send("android", &["--dry-run"]).await;
+    assert_eq!(android(&dry.json()["request"]["body"]), wanted);
+    let sent = rig.send("android", &[]).await;
+    assert_eq!(sent.code, 0, "{sent:#?}");
+    let shown = &sent.json()["attempts"][0]["request"]["body"];
+    assert_eq!(android(shown), wanted);
+    let arrived = rig.simulator.record().pushes()[0].json().unwrap();
+    assert_eq!(android(&arrived), wanted);
+    rig.edit(
+        "restricted_package_name = \"com.example.calls\"",
+        "restricted_package_name = \"calls!\"",
+    );
+    let ran = rig.send("android", &[]).await;
+    assert_eq!(ran.code, 2);
+    let key = "apps.\"com.example.calls\".android.restricted_package_name";
+    assert!(
+        ran.err.contains(key) && ran.err.contains("applicationId"),
+        "{}",
+        ran.err
+    );
+}
+
+#[tokio::test]
 async fn nothing_is_delivered_when_it_is_not_to_be() {
     let rig = Rig::start().await;
     let ran = rig.send("ios", &["--dry-run"]).await;

@@ -208,6 +208,24 @@ async fn each_broken_rule_names_its_field() {
             false,
         ),
         (
+            at("/message/android/bandwidth_constrained_ok", json!(1)),
+            "message.android.bandwidth_constrained_ok",
+            "TYPE_BOOL",
+            false,
+        ),
+        (
+            at("/message/android/restricted_satellite_ok", json!("true")),
+            "message.android.restricted_satellite_ok",
+            "TYPE_BOOL",
+            false,
+        ),
+        (
+            at("/message/android/restricted_package_name", json!(true)),
+            "message.android.restricted_package_name",
+            "TYPE_STRING",
+            false,
+        ),
+        (
             at("/message/token", json!(null)),
             "message",
             "Recipient",

@@ -146,6 +146,31 @@ async fn no_series_outlives_its_app_or_its_certificate() {
     stage.end(worker).await;
 }
 
+/// What an app asks of Android counts from the next reload on.
+#[tokio::test]
+async fn an_apps_android_options_take_effect_with_a_reload() {
+    let stage = Stage::new().await;
+    let mut outcomes = stage.client.outcomes().await;
+    let mut worker = stage.worker().await;
+    let mut sent = Vec::new();
+    for _ in 0..2 {
+        let event = ring(&[android("d1", &android_token())]);
+        stage.client.publish("ring.android", &event).await;
+        assert_eq!(outcomes.push().await["result"], "accepted");
+        let push = stage.pushes(sent.len() + 1).await.pop().expect("a push");
+        let message = push.json().expect("a message");
+        sent.push(message["message"]["android"].get("direct_boot_ok").cloned());
+        edit(&stage.config, |all| {
+            let android = all["apps"][APP]["android"].as_table_mut().expect("a table");
+            android.insert("direct_boot_ok".to_owned(), true.into());
+        });
+        worker.signal("HUP");
+        worker.logs("were read again").await;
+    }
+    assert_eq!(sent, [None, Some(true.into())]);
+    stage.end(worker).await;
+}
+
 /// One app's certificate is that app's trouble.
 #[tokio::test]
 async fn an_expired_certificate_stops_its_own_rings_only() {

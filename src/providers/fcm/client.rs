@@ -13,7 +13,7 @@ use super::access::{AccessToken, Denied, TokenSource};
 use super::account::ServiceAccount;
 use super::error;
 use super::message::{Draft, Requests};
-use super::settings::{STREAMS_PER_CONNECTION, Settings, SettingsError};
+use super::settings::{AndroidOptions, STREAMS_PER_CONNECTION, Settings, SettingsError};
 use crate::call::event::TargetKind;
 use crate::call::payload::Payload;
 use crate::call::push::{Answer, Attempt, Class, Gate, PushClient, PushKind};
@@ -57,6 +57,7 @@ pub struct Client {
     requests: Requests,
     tokens: Arc<TokenSource>,
     attempt_timeout: Duration,
+    options: AndroidOptions,
 }
 
 impl Client {
@@ -105,7 +106,15 @@ impl Client {
             requests,
             tokens,
             attempt_timeout: settings.attempt_timeout,
+            options: AndroidOptions::default(),
         })
+    }
+
+    /// The same, with this in every message.
+    #[must_use]
+    pub fn with(mut self, options: AndroidOptions) -> Self {
+        self.options = options;
+        self
     }
 
     /// Waits, at most `limit`, until each connection is up or has failed once
@@ -191,6 +200,7 @@ impl Client {
                 data,
                 // Token and stream may have been waited for.
                 time_left: attempt.time_left.saturating_sub(begun.elapsed()),
+                options: &self.options,
                 validate_only,
             };
             let body = draft.encode();

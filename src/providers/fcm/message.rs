@@ -1,11 +1,7 @@
 //! A push as FCM's JSON ("REST Resource: projects.messages").
 //!
-//! Of the `android` block only `priority` and `ttl` are sent:
-//! - `direct_boot_ok` would hand calls to apps before the first unlock, which
-//!   works only for apps written for it; in others the message is lost
-//!   instead of being delivered late.
-//! - `restricted_package_name` would need another setting to say what the
-//!   token says already.
+//! Of the `android` block `priority` and `ttl` are sent, and what an app's
+//! settings ask for, which only apps written for it can do with. Never sent are:
 //! - `analytics_label` would count calls in Google's analytics.
 //! - `collapse_key` would let a ring replace another and be throttled.
 
@@ -16,7 +12,7 @@ use bytes::Bytes;
 use http::header::{self, ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 
-use super::settings::Settings;
+use super::settings::{AndroidOptions, Settings};
 use crate::call::event::TargetKind;
 use crate::call::payload::{AndroidData, Payload};
 use crate::call::push::Attempt;
@@ -29,6 +25,7 @@ pub(super) struct Draft<'a> {
     pub(super) data: &'a AndroidData,
     /// How long the message is worth delivering.
     pub(super) time_left: Duration,
+    pub(super) options: &'a AndroidOptions,
     /// Have it checked by FCM, and not delivered.
     pub(super) validate_only: bool,
 }
@@ -42,14 +39,19 @@ impl Draft<'_> {
     pub(super) fn encode(&self) -> Vec<u8> {
         let (kind, token) = self.target;
         let data = self.data.as_json();
-        let mut body = Vec::with_capacity(FRAME + token.len() + data.len());
+        let length = FRAME + token.len() + data.len() + self.options.0.len();
+        let mut body = Vec::with_capacity(length);
         // Texts and numbers into memory: neither can fail.
         let _ = write!(body, r#"{{"message":{{"{}":"#, kind.name());
         let _ = serde_json::to_writer(&mut body, token);
         body.extend_from_slice(br#","data":"#);
         body.extend_from_slice(data.as_bytes());
         let ttl = self.time_left.as_secs();
-        let _ = write!(body, r#","android":{{"priority":"HIGH","ttl":"{ttl}s"}}}}"#);
+        let options = &self.options.0;
+        let _ = write!(
+            body,
+            r#","android":{{"priority":"HIGH","ttl":"{ttl}s"{options}}}}}"#
+        );
         let end = if self.validate_only {
             r#","validate_only":true}"#
         } else {
@@ -112,6 +114,7 @@ type Head = http::Request<()>;
 pub fn exact_request(
     settings: &Settings,
     project_id: &str,
+    options: &AndroidOptions,
     validate_only: bool,
     attempt: &Attempt<'_>,
 ) -> Option<http::Request<Bytes>> {
@@ -122,6 +125,7 @@ pub fn exact_request(
         target: (attempt.target, attempt.token.expose()),
         data,
         time_left: attempt.time_left,
+        options,
         validate_only,
     };
     let requests = Requests::new(&settings.endpoint().ok()?, project_id)?;
@@ -133,12 +137,14 @@ pub fn exact_request(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::providers::fcm::AndroidSettings;
 
     fn encode<const N: usize>(data: [(&str, &str); N], millis: u64, validate_only: bool) -> String {
         let body = Draft {
             target: (TargetKind::Token, "t0k:en"),
             data: &data.into(),
             time_left: Duration::from_millis(millis),
+            options: &AndroidOptions::default(),
             validate_only,
         }
         .encode();
@@ -166,6 +172,7 @@ mod tests {
             target: (TargetKind::Fid, "cJx9"),
             data: &[].into(),
             time_left: Duration::ZERO,
+            options: &AndroidOptions::default(),
             validate_only: false,
         }
         .encode();
@@ -173,6 +180,32 @@ mod tests {
         assert!(
             body.starts_with(r#"{"message":{"fid":"cJx9","data":{}"#),
             "{body}"
+        );
+    }
+
+    #[test]
+    fn what_an_app_asks_for_stands_behind_the_lifespan() {
+        let settings: AndroidSettings = serde_json::from_str(
+            r#"{"service_account_file":"a","direct_boot_ok":true,"bandwidth_constrained_ok":true,
+                "restricted_satellite_ok":true,"restricted_package_name":"com.example.calls"}"#,
+        )
+        .unwrap();
+        let body = Draft {
+            target: (TargetKind::Token, "t"),
+            data: &[].into(),
+            time_left: Duration::from_secs(25),
+            options: &settings.options(),
+            validate_only: true,
+        }
+        .encode();
+        assert_eq!(
+            String::from_utf8(body).unwrap(),
+            concat!(
+                r#"{"message":{"token":"t","data":{},"android":{"priority":"HIGH","ttl":"25s","#,
+                r#""direct_boot_ok":true,"bandwidth_constrained_ok":true,"#,
+                r#""restricted_satellite_ok":true,"restricted_package_name":"com.example.calls"}},"#,
+                r#""validate_only":true}"#
+            )
         );
     }
 

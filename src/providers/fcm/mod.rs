@@ -24,4 +24,4 @@ pub use account::{AccountError, AccountFault, ServiceAccount};
 pub use client::{Client, ClientError};
 pub use error::{classify, known_reasons};
 pub use message::exact_request;
-pub use settings::{AndroidSettings, Settings, SettingsError};
+pub use settings::{AndroidOptions, AndroidSettings, Settings, SettingsError};

@@ -1,9 +1,11 @@
 //! What the configuration says about FCM.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::providers::endpoint::{Endpoint, EndpointFault};
 
@@ -121,6 +123,59 @@ pub struct AndroidSettings {
     /// The Firebase project, if it is not the key file's own.
     #[serde(default)]
     pub project_id: Option<String>,
+    /// Deliver before the phone's first unlock.
+    #[serde(default)]
+    pub direct_boot_ok: bool,
+    /// Deliver over networks of constrained bandwidth.
+    #[serde(default)]
+    pub bandwidth_constrained_ok: bool,
+    /// Deliver over restricted satellite networks.
+    #[serde(default)]
+    pub restricted_satellite_ok: bool,
+    /// The package that the token must belong to.
+    #[serde(default)]
+    pub restricted_package_name: Option<String>,
+}
+
+/// What stands in every message to an app beside priority and lifespan:
+/// members of its object `android`, each with a comma before it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AndroidOptions(pub(super) String);
+
+impl AndroidSettings {
+    /// What is sent of it.
+    #[must_use]
+    pub fn options(&self) -> AndroidOptions {
+        let allowed = [
+            ("direct_boot_ok", self.direct_boot_ok),
+            ("bandwidth_constrained_ok", self.bandwidth_constrained_ok),
+            ("restricted_satellite_ok", self.restricted_satellite_ok),
+        ];
+        let allowed = allowed.into_iter().filter(|(_, on)| *on);
+        let mut members: Vec<(&str, Value)> = allowed.map(|(key, on)| (key, on.into())).collect();
+        let package = self.restricted_package_name.as_deref();
+        members.extend(package.map(|name| ("restricted_package_name", name.into())));
+        let mut text = String::new();
+        for (key, value) in members {
+            // Into memory: it cannot fail.
+            let _ = write!(text, r#","{key}":{value}"#);
+        }
+        AndroidOptions(text)
+    }
+
+    /// Checks `restricted_package_name`.
+    ///
+    /// # Errors
+    /// What it must be.
+    pub fn check_package(&self) -> Result<(), &'static str> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_');
+        match &self.restricted_package_name {
+            Some(name) if name.is_empty() || !name.chars().all(plain) => {
+                Err("must be the app's applicationId, such as com.example.calls")
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
 }
 
 #[cfg(test)]
