@@ -13,6 +13,7 @@ use toml::{Table, Value};
 use crate::admin::AdminSettings;
 use crate::amqp;
 use crate::engine::settings::{RetrySettings, RingSettings, TokenSettings};
+use crate::providers::http2::proxy::Proxy;
 use crate::providers::{apns, fcm};
 use crate::telemetry::LogSettings;
 use overlay::Overlay;
@@ -32,6 +33,8 @@ pub struct Config {
     pub apns: apns::Settings,
     /// Google.
     pub fcm: fcm::Settings,
+    /// The way out.
+    pub proxy: Proxy,
     /// The apps, by the name that events use.
     pub apps: BTreeMap<String, AppSettings>,
     /// Own payload profiles.
@@ -188,6 +191,7 @@ impl Config {
                 ("retry", format!("{:?}", config.retry)),
                 ("apns", format!("{:?}", config.apns)),
                 ("fcm", format!("{:?}", config.fcm)),
+                ("proxy", config.proxy.exposed()),
                 ("tokens", format!("{:?}", config.tokens)),
                 ("admin", format!("{:?}", config.admin)),
                 ("log.format", format!("{:?}", config.log.format)),

@@ -143,9 +143,16 @@ impl Builder {
             lanes: Vec::new(),
         };
         for environment in [Environment::Production, Environment::Sandbox] {
-            let client = apns_client(&config.apns, ios, credentials, environment, &self.metrics)
-                .map(Arc::new)
-                .map_err(|problem| config.error(format!("apps.\"{name}\".ios"), problem))?;
+            let client = apns_client(
+                config,
+                &config.apns,
+                ios,
+                credentials,
+                environment,
+                &self.metrics,
+            )
+            .map(Arc::new)
+            .map_err(|problem| config.error(format!("apps.\"{name}\".ios"), problem))?;
             let labels = LaneLabels {
                 app: name.to_owned(),
                 platform: "ios",
@@ -197,8 +204,8 @@ impl Builder {
         name: &str,
         account: fcm::ServiceAccount,
     ) -> Result<Built, ConfigError> {
-        let tokens = self.token_sources.of(&account);
-        let client = fcm::Client::new(&config.fcm, &account, tokens, &self.metrics)
+        let tokens = self.token_sources.of(&account, &config.proxy);
+        let client = fcm::Client::new(&config.fcm, &account, tokens, &config.proxy, &self.metrics)
             .map_err(|e| config.error(format!("apps.\"{name}\".android"), e))?;
         let client = Arc::new(client);
         let labels = LaneLabels {
@@ -257,6 +264,7 @@ fn shared<K: Hash + Eq, V>(
 }
 
 fn apns_client(
+    config: &Config,
     settings: &apns::Settings,
     ios: &apns::AppSettings,
     credentials: &apns::Credentials,
@@ -270,6 +278,7 @@ fn apns_client(
         bundle_id: &ios.bundle_id,
         credentials,
         roots: roots.map_err(|error| error.in_table("apns"))?,
+        proxy: &config.proxy,
         metrics,
         tuning: http2::Tuning::default(),
     })
@@ -291,6 +300,7 @@ pub fn apns_probe(
         ..config.apns.clone()
     };
     apns_client(
+        config,
         &settings,
         ios,
         credentials,
