@@ -15,6 +15,7 @@ use http::{Request, StatusCode};
 use ringpush::call::push::Gate;
 use ringpush::metrics::Metrics;
 use ringpush::providers::endpoint::Endpoint;
+use ringpush::providers::http2::proxy::Proxy;
 use ringpush::providers::http2::{Options, Pool, Tuning};
 use ringpush::providers::tls;
 use tokio::runtime::{Builder, Runtime};
@@ -69,7 +70,14 @@ fn pool(runtime: &Runtime, gateway: &Gateway, connections: usize) -> Pool {
     let tls = tls::client_config(roots, None, &[b"h2"]).unwrap();
     let endpoint = Endpoint::parse(&gateway.url).unwrap();
     runtime.block_on(async {
-        let pool = Pool::new(endpoint, tls, options, &Metrics::default()).unwrap();
+        let pool = Pool::new(
+            endpoint,
+            tls,
+            &Proxy::default(),
+            options,
+            &Metrics::default(),
+        )
+        .unwrap();
         assert_eq!(pool.warm(AMPLE).await.ready, connections);
         pool
     })

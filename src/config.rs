@@ -14,6 +14,7 @@ use toml::{Table, Value};
 use crate::admin::AdminSettings;
 use crate::amqp;
 use crate::engine::settings::{RetrySettings, RingSettings, TokenSettings};
+use crate::providers::http2::proxy::Proxy;
 use crate::providers::{apns, fcm};
 use crate::telemetry::LogSettings;
 use overlay::Overlay;
@@ -33,6 +34,8 @@ pub struct Config {
     pub apns: apns::Settings,
     /// Google.
     pub fcm: fcm::Settings,
+    /// The way out.
+    pub proxy: Proxy,
     /// The apps, by the name that events use.
     pub apps: BTreeMap<String, AppSettings>,
     /// Own payload profiles.
@@ -200,6 +203,7 @@ impl Config {
                 ("retry", format!("{:?}", config.retry)),
                 ("apns", format!("{:?}", config.apns)),
                 ("fcm", format!("{:?}", config.fcm)),
+                ("proxy", config.proxy.exposed()),
                 ("tokens", format!("{:?}", config.tokens)),
                 ("canary", format!("{:?}", config.canary)),
                 ("admin", format!("{:?}", config.admin)),

@@ -147,9 +147,16 @@ impl Builder {
         };
         let environments = [Environment::Production, Environment::Sandbox];
         for (environment, credentials) in environments.into_iter().zip(credentials) {
-            let client = apns_client(&config.apns, ios, credentials, environment, &self.metrics)
-                .map(Arc::new)
-                .map_err(|problem| config.error(format!("apps.\"{name}\".ios"), problem))?;
+            let client = apns_client(
+                config,
+                &config.apns,
+                ios,
+                credentials,
+                environment,
+                &self.metrics,
+            )
+            .map(Arc::new)
+            .map_err(|problem| config.error(format!("apps.\"{name}\".ios"), problem))?;
             let labels = LaneLabels {
                 app: name.to_owned(),
                 platform: "ios",
@@ -205,8 +212,8 @@ impl Builder {
         account: fcm::ServiceAccount,
         options: fcm::AndroidOptions,
     ) -> Result<Built, ConfigError> {
-        let tokens = self.token_sources.of(&account);
-        let client = fcm::Client::new(&config.fcm, &account, tokens, &self.metrics)
+        let tokens = self.token_sources.of(&account, &config.proxy);
+        let client = fcm::Client::new(&config.fcm, &account, tokens, &config.proxy, &self.metrics)
             .map_err(|e| config.error(format!("apps.\"{name}\".android"), e))?;
         let client = Arc::new(client.with(options.clone()));
         let labels = LaneLabels {
@@ -289,6 +296,7 @@ fn shared<K: Hash + Eq, V>(
 }
 
 fn apns_client(
+    config: &Config,
     settings: &apns::Settings,
     ios: &apns::AppSettings,
     credentials: &apns::Credentials,
@@ -302,6 +310,7 @@ fn apns_client(
         bundle_id: &ios.bundle_id,
         credentials,
         roots: roots.map_err(|error| error.in_table("apns"))?,
+        proxy: &config.proxy,
         metrics,
         tuning: http2::Tuning::default(),
     })
@@ -323,6 +332,7 @@ pub fn apns_probe(
         ..config.apns.clone()
     };
     apns_client(
+        config,
         &settings,
         ios,
         credentials,

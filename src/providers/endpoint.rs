@@ -102,6 +102,12 @@ impl Endpoint {
         self.scheme == Scheme::HTTPS
     }
 
+    /// Whether it is this very machine.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        is_this_machine(&self.host)
+    }
+
     /// The path, without a slash at its end: empty in most cases.
     #[must_use]
     pub fn path(&self) -> &str {

@@ -35,9 +35,14 @@ pub(super) struct Certificates {
 }
 
 impl Certificates {
-    /// Makes a new set for servers on `listen` (and localhost) and a client
+    /// Makes a new set for servers on `listen` (and localhost), called `more` as
+    /// well, and a client
     /// certificate for `bundle_id` with its `.voip` topic.
-    pub(super) fn generate(listen: IpAddr, bundle_id: &str) -> Result<Self, Error> {
+    pub(super) fn generate(
+        listen: IpAddr,
+        more: &[String],
+        bundle_id: &str,
+    ) -> Result<Self, Error> {
         let ca = authority()?;
         let server_key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let mut names = ["localhost", "127.0.0.1", "::1"]
@@ -46,6 +51,7 @@ impl Certificates {
         if !listen.is_unspecified() && !names.contains(&listen.to_string()) {
             names.push(listen.to_string());
         }
+        names.extend_from_slice(more);
         let mut server = CertificateParams::new(names)?;
         server
             .distinguished_name
@@ -179,7 +185,8 @@ mod tests {
     /// the .p12 exactly the topics that it wrote.
     #[test]
     fn the_client_certificate_carries_its_topics() {
-        let made = Certificates::generate(Ipv4Addr::LOCALHOST.into(), "com.example.calls").unwrap();
+        let made =
+            Certificates::generate(Ipv4Addr::LOCALHOST.into(), &[], "com.example.calls").unwrap();
         let store = KeyStore::from_pkcs12(&made.client_p12, &made.p12_password).unwrap();
         let (_, chain) = store.private_key_chain().unwrap();
         let topics = topics_of(chain.chain()[0].as_der());

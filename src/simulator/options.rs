@@ -24,6 +24,8 @@ pub struct Ports {
 pub struct Options {
     /// Address of every server.
     pub listen: IpAddr,
+    /// What else they are called in their certificate.
+    pub names: Vec<String>,
     /// Their ports.
     pub ports: Ports,
     /// Apple's team id.
@@ -53,6 +55,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             listen: Ipv4Addr::LOCALHOST.into(),
+            names: Vec::new(),
             ports: Ports::default(),
             team_id: "ABCDE12345".to_owned(),
             key_id: "FGHIJ67890".to_owned(),

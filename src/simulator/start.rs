@@ -27,7 +27,7 @@ impl Simulator {
     pub async fn start(options: Options) -> Result<Self, Error> {
         options.script.check()?;
         let bundle_id = options.bundle_ids.first().cloned().unwrap_or_default();
-        let certificates = Certificates::generate(options.listen, &bundle_id)?;
+        let certificates = Certificates::generate(options.listen, &options.names, &bundle_id)?;
         let (auth_key, point) = certificates::auth_key()?;
         let rsa_key = rsa_key::shared().await?;
         let accounts = Accounts::default();

@@ -13,6 +13,7 @@ use ringpush::call::time::Timestamp;
 use ringpush::metrics::Metrics;
 use ringpush::providers::endpoint::Endpoint;
 use ringpush::providers::http2::Tuning;
+use ringpush::providers::http2::proxy::Proxy;
 use ringpush::providers::{apns, fcm, tls};
 use ringpush::simulator::{Options, Simulator};
 use tokio::runtime::{Builder, Runtime};
@@ -155,6 +156,7 @@ fn apns(gateway: &Gateway) -> apns::Client {
     // Not used over plain HTTP, but a client without roots cannot be made.
     let trusted = rcgen::generate_simple_self_signed(Vec::new()).unwrap().cert;
     apns::Client::new(apns::Options {
+        proxy: &Proxy::default(),
         settings: &settings,
         environment: Environment::Production,
         bundle_id: "com.example.calls",
@@ -171,7 +173,7 @@ async fn fcm(gateway: &Gateway) -> fcm::Client {
     let simulator = Simulator::start(Options::default()).await.unwrap();
     let json = simulator.service_account_json().as_bytes();
     let account = fcm::ServiceAccount::parse(Path::new("account.json"), json, None).unwrap();
-    let tokens = fcm::TokenSources::new(Metrics::default()).of(&account);
+    let tokens = fcm::TokenSources::new(Metrics::default()).of(&account, &Proxy::default());
     tokens.valid_until().await.unwrap();
     let settings = fcm::Settings {
         url: gateway.url.clone(),
@@ -179,7 +181,14 @@ async fn fcm(gateway: &Gateway) -> fcm::Client {
         attempt_timeout: AMPLE,
         ..fcm::Settings::default()
     };
-    fcm::Client::new(&settings, &account, tokens, &Metrics::default()).unwrap()
+    fcm::Client::new(
+        &settings,
+        &account,
+        tokens,
+        &Proxy::default(),
+        &Metrics::default(),
+    )
+    .unwrap()
 }
 
 fn runtime() -> Runtime {

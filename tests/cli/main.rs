@@ -8,6 +8,7 @@ mod check;
 mod check_broker;
 mod explain;
 mod health;
+mod proxy;
 mod reference;
 mod rig;
 mod send;

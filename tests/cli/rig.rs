@@ -38,8 +38,12 @@ impl Ran {
 
 impl Rig {
     pub(crate) async fn start() -> Self {
+        Self::start_with(Options::default()).await
+    }
+
+    pub(crate) async fn start_with(options: Options) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let simulator = Simulator::start(Options::default()).await.unwrap();
+        let simulator = Simulator::start(options).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         simulator.write_files(folder.path()).unwrap();
         Self { simulator, folder }

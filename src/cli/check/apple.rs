@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 
 use super::clock::Clock;
+use super::google::through;
 use super::proof::{Proof, meaning};
 use crate::app::apns_probe;
 use crate::call::event::Environment;
@@ -56,12 +57,20 @@ async fn prove_one(
         let error = status
             .error
             .unwrap_or_else(|| "no connection in time".to_owned());
-        let cure = connection_cure(&error, credentials.signer().is_none());
-        proofs.push(grade(needed, title("APNs"), error, cure));
+        // A proxy's fault says its cure itself.
+        let proxy = error
+            .strip_prefix("proxy ")
+            .and_then(|_| error.split_once("; "));
+        let (found, cure) = proxy.unwrap_or_else(|| {
+            let cure = connection_cure(&error, credentials.signer().is_none());
+            (&error, cure)
+        });
+        proofs.push(grade(needed, title("APNs"), found.to_owned(), cure));
     } else {
         let took = begun.elapsed().as_millis();
         let address = config.apns.endpoint(environment);
-        let found = format!("{address}: TLS and HTTP/2 in {took} ms");
+        let way = through(config, address);
+        let found = format!("{address}{way}: TLS and HTTP/2 in {took} ms");
         proofs.push(Proof::ok(title("APNs"), found));
         let answer = client.prove(limit).await;
         proofs.push(judge(title("credential on"), needed, &answer));
@@ -137,7 +146,7 @@ async fn look_at_clock(
     let roots = tls::roots_from(config.apns.ca_file.as_deref()).ok()?;
     let tls = tls::client_config(roots, None, &[b"h2"]).ok()?;
     let endpoint = config.apns.endpoint(environment);
-    let target = Target::new(endpoint.clone(), tls).ok()?;
+    let target = Target::new(endpoint.clone(), tls, &config.proxy).ok()?;
     let (theirs, ours) = probe(&target, limit).await.ok()?.clock?;
     Some(Clock {
         of: endpoint.to_string(),

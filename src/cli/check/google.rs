@@ -28,14 +28,14 @@ pub(super) async fn prove(
     let (fcm, oauth) = tokio::join!(
         async {
             match config.fcm.endpoint() {
-                Ok(fcm) => reach(title("FCM"), fcm, ca, true, limit).await,
+                Ok(fcm) => reach(config, title("FCM"), fcm, ca, true, limit).await,
                 Err(error) => (Proof::error(title("FCM"), &error.to_string(), ": "), None),
             }
         },
-        reach(title("OAuth"), oauth, None, false, limit),
+        reach(config, title("OAuth"), oauth, None, false, limit),
     );
     let metrics = Metrics::default();
-    let tokens = fcm::TokenSource::start(account, &metrics);
+    let tokens = fcm::TokenSource::start(account, &config.proxy, &metrics);
     let granted = match timeout(limit, tokens.valid_until()).await {
         Ok(Ok(expires)) => Proof::ok(title("access token"), format!("valid until {expires}")),
         Ok(Err((reason, detail))) => refused(title("access token"), &reason, detail.as_deref()),
@@ -56,7 +56,7 @@ pub(super) async fn prove(
             connections: 1,
             ..config.fcm.clone()
         };
-        match fcm::Client::new(&settings, account, tokens.clone(), &metrics) {
+        match fcm::Client::new(&settings, account, tokens.clone(), &config.proxy, &metrics) {
             Ok(client) => {
                 let answer = client.prove(limit).await;
                 proofs.push(judge(title("right to send"), &answer));
@@ -71,6 +71,7 @@ pub(super) async fn prove(
 
 /// TLS and HTTP, and what time it is there.
 async fn reach(
+    config: &Config,
     what: String,
     endpoint: Endpoint,
     ca_file: Option<&std::path::Path>,
@@ -79,10 +80,10 @@ async fn reach(
 ) -> (Proof, Option<Clock>) {
     let alpn: &[&[u8]] = if http2 { &[b"h2"] } else { &[b"http/1.1"] };
     let tls = tls::roots_from(ca_file).and_then(|roots| tls::client_config(roots, None, alpn));
-    let url = format!("{endpoint}/");
-    let target = tls
-        .map_err(|error| error.to_string())
-        .and_then(|tls| Target::new(endpoint, tls).map_err(|error| format!("{url}: {error}")));
+    let (url, way) = (format!("{endpoint}/"), through(config, &endpoint));
+    let target = tls.map_err(|error| error.to_string()).and_then(|tls| {
+        Target::new(endpoint, tls, &config.proxy).map_err(|error| format!("{url}: {error}"))
+    });
     let target = match target {
         Ok(target) => target,
         Err(error) => return (Proof::error(what, &error, "; "), None),
@@ -92,7 +93,7 @@ async fn reach(
             let phases = seen.phases;
             let took = phases.dns + phases.tcp + phases.tls.unwrap_or_default() + phases.http;
             let version = seen.tls_version.as_deref().unwrap_or("without TLS");
-            let found = format!("{url}: {version}, answered in {} ms", took.as_millis());
+            let found = format!("{url}{way}: {version}, answered in {} ms", took.as_millis());
             let clock = seen.clock.map(|(theirs, ours)| Clock {
                 of: url,
                 theirs,
@@ -100,15 +101,27 @@ async fn reach(
             });
             (Proof::ok(what, found), clock)
         }
-        Err(error) => (
-            Proof::failed(what, error.to_string(), cure(&error, http2)),
-            None,
-        ),
+        Err(error) => {
+            let found = error.to_string();
+            let proof = match cure(&error, http2) {
+                Some(cure) => Proof::failed(what, found, cure),
+                None => Proof::error(what, &found, "; "),
+            };
+            (proof, None)
+        }
     }
 }
 
-fn cure(error: &ProbeError, fcm: bool) -> &'static str {
-    match (error, fcm) {
+/// Which proxy is on the way there, if there is one.
+pub(super) fn through(config: &Config, server: &Endpoint) -> String {
+    let hop = config.proxy.hop(server);
+    hop.map_or_else(String::new, |hop| format!(" through proxy {hop}"))
+}
+
+/// What to do, where the error does not say it itself.
+fn cure(error: &ProbeError, fcm: bool) -> Option<&'static str> {
+    Some(match (error, fcm) {
+        (ProbeError::Dial(DialError::Proxy { .. }), _) => return None,
         (ProbeError::Dial(DialError::Lookup { .. }), true) => {
             "mend fcm.url (https://fcm.googleapis.com), or DNS on this machine"
         }
@@ -140,7 +153,7 @@ fn cure(error: &ProbeError, fcm: bool) -> &'static str {
             "let this machine reach oauth2.googleapis.com, port 443 (firewall, route), or mend \
              token_uri"
         }
-    }
+    })
 }
 
 fn judge(what: String, answer: &Answer) -> Proof {

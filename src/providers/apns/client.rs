@@ -18,6 +18,7 @@ use crate::call::payload::Payload;
 use crate::call::push::{Answer, Attempt, Class, Gate, PushClient, PushKind};
 use crate::call::secret::Secret;
 use crate::metrics::Metrics;
+use crate::providers::http2::proxy::Proxy;
 use crate::providers::http2::{self, HostError, Pool, Reply, Status, Tuning};
 use crate::providers::tls::{self, TlsError};
 
@@ -46,6 +47,8 @@ pub struct Options<'a> {
     pub credentials: &'a Credentials,
     /// The roots to trust ([`tls::roots_from`] of `apns.ca_file`).
     pub roots: RootCertStore,
+    /// The way out.
+    pub proxy: &'a Proxy,
     /// Where connections are counted.
     pub metrics: &'a Metrics,
     /// Times; the default suits.
@@ -107,7 +110,7 @@ impl Client {
         };
         Ok(Self {
             requests,
-            pool: Pool::new(endpoint, tls, wanted, options.metrics)?,
+            pool: Pool::new(endpoint, tls, options.proxy, wanted, options.metrics)?,
             credentials: options.credentials.clone(),
             attempt_timeout: options.settings.attempt_timeout,
             renewed: Mutex::default(),

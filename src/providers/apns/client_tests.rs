@@ -62,6 +62,7 @@ impl Setup {
         }))
         .unwrap();
         Client::new(Options {
+            proxy: &Proxy::default(),
             settings: &settings,
             environment: Environment::Production,
             bundle_id: "com.example.calls",

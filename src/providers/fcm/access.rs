@@ -22,6 +22,7 @@ use self::token::{Refusal, State, Trouble};
 use super::account::{KeyFile, ServiceAccount};
 use crate::call::time::Timestamp;
 use crate::metrics::Metrics;
+use crate::providers::http2::proxy::Proxy;
 
 /// Why a sender gets no token, now and for the time being.
 #[derive(Debug)]
@@ -48,13 +49,14 @@ pub struct TokenSource {
 impl TokenSource {
     /// Begins to fetch tokens at once. Call it within a runtime.
     #[must_use]
-    pub fn start(account: &ServiceAccount, metrics: &Metrics) -> Arc<Self> {
-        Self::start_with(account, Timing::default(), metrics)
+    pub fn start(account: &ServiceAccount, proxy: &Proxy, metrics: &Metrics) -> Arc<Self> {
+        Self::start_with(account, Timing::default(), proxy, metrics)
     }
 
     pub(super) fn start_with(
         account: &ServiceAccount,
         timing: Timing,
+        proxy: &Proxy,
         metrics: &Metrics,
     ) -> Arc<Self> {
         let source = Self {
@@ -64,7 +66,11 @@ impl TokenSource {
             tasks: TaskTracker::new(),
         };
         let refresher = Refresher {
-            fetcher: Fetcher::new(account.key().clone(), timing.fetch_timeout),
+            fetcher: Fetcher {
+                key: account.key().clone(),
+                proxy: proxy.clone(),
+                limit: timing.fetch_timeout,
+            },
             state: Arc::clone(&source.state),
             wake: Arc::clone(&source.wake),
             requests: metrics.oauth_requests.clone(),
@@ -201,13 +207,13 @@ impl TokenSources {
 
     /// The account's source, started if there is none. Accounts are the same
     /// if their key files are, whichever project they send in.
-    pub fn of(&self, account: &ServiceAccount) -> Arc<TokenSource> {
+    pub fn of(&self, account: &ServiceAccount, proxy: &Proxy) -> Arc<TokenSource> {
         let mut by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
         by_key.retain(|_, source| source.strong_count() > 0);
         if let Some(source) = by_key.get(account.key()).and_then(Weak::upgrade) {
             return source;
         }
-        let source = TokenSource::start(account, &self.metrics);
+        let source = TokenSource::start(account, proxy, &self.metrics);
         by_key.insert(account.key().clone(), Arc::downgrade(&source));
         source
     }
@@ -237,7 +243,8 @@ mod tests {
     /// A source whose task never gets anything.
     async fn idle() -> (OAuth, Arc<TokenSource>) {
         let oauth = OAuth::start([Grant::Hang]).await;
-        let source = TokenSource::start(&account(&oauth.uri), &Metrics::default());
+        let source =
+            TokenSource::start(&account(&oauth.uri), &Proxy::default(), &Metrics::default());
         (oauth, source)
     }
 
@@ -286,6 +293,7 @@ mod tests {
                 asked: Duration::from_millis(10),
                 ..Timing::default()
             },
+            &Proxy::default(),
             &Metrics::default(),
         );
         assert_eq!(source.expires_at(), None);
@@ -310,9 +318,15 @@ mod tests {
         let oauth = OAuth::start([Grant::Token(3600)]).await;
         let other = OAuth::start([Grant::Token(3600)]).await;
         let sources = TokenSources::new(Metrics::default());
-        let one = sources.of(&account(&oauth.uri));
-        assert!(Arc::ptr_eq(&one, &sources.of(&account(&oauth.uri))));
-        assert!(!Arc::ptr_eq(&one, &sources.of(&account(&other.uri))));
+        let one = sources.of(&account(&oauth.uri), &Proxy::default());
+        assert!(Arc::ptr_eq(
+            &one,
+            &sources.of(&account(&oauth.uri), &Proxy::default())
+        ));
+        assert!(!Arc::ptr_eq(
+            &one,
+            &sources.of(&account(&other.uri), &Proxy::default())
+        ));
         one.wait().await.unwrap();
         let tasks = one.tasks.clone();
         drop(one);
@@ -330,7 +344,12 @@ mod tests {
             fetch_timeout: Duration::from_secs(1),
             ..Timing::default()
         };
-        let source = TokenSource::start_with(&account(&oauth.uri), timing, &Metrics::default());
+        let source = TokenSource::start_with(
+            &account(&oauth.uri),
+            timing,
+            &Proxy::default(),
+            &Metrics::default(),
+        );
         let denied = tokio::time::timeout(AMPLE, source.wait()).await.unwrap();
         let Err(Denied::Refused(refusal)) = denied else {
             panic!("{denied:?}")
@@ -342,7 +361,8 @@ mod tests {
     #[tokio::test]
     async fn an_answer_that_is_no_token_is_not_quoted() {
         let oauth = OAuth::start([Grant::Status(200, r#""ya29.s3cret""#)]).await;
-        let source = TokenSource::start(&account(&oauth.uri), &Metrics::default());
+        let source =
+            TokenSource::start(&account(&oauth.uri), &Proxy::default(), &Metrics::default());
         let mut state = source.state.subscribe();
         let failed = state.wait_for(|state| state.trouble.is_some());
         tokio::time::timeout(AMPLE, failed).await.unwrap().unwrap();
@@ -365,7 +385,8 @@ mod tests {
             refused: Duration::from_millis(10),
             ..Timing::default()
         };
-        let source = TokenSource::start_with(&account(&oauth.uri), timing, &metrics);
+        let source =
+            TokenSource::start_with(&account(&oauth.uri), timing, &Proxy::default(), &metrics);
         let mut state = source.state.subscribe();
         let granted = state.wait_for(|state| state.token.is_some());
         tokio::time::timeout(AMPLE, granted).await.unwrap().unwrap();
@@ -379,7 +400,8 @@ mod tests {
     #[tokio::test]
     async fn asking_while_all_is_well_fetches_nothing() {
         let oauth = OAuth::start([Grant::Token(3600)]).await;
-        let source = TokenSource::start(&account(&oauth.uri), &Metrics::default());
+        let source =
+            TokenSource::start(&account(&oauth.uri), &Proxy::default(), &Metrics::default());
         source.wait().await.unwrap();
         source.retry_now();
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -20,6 +20,7 @@ use crate::call::push::{Answer, Attempt, Class, Gate, PushClient, PushKind};
 use crate::call::secret::Secret;
 use crate::call::time::Timestamp;
 use crate::metrics::Metrics;
+use crate::providers::http2::proxy::Proxy;
 use crate::providers::http2::{HostError, Options, Pool, Status, Tuning};
 use crate::providers::tls::{self, TlsError};
 
@@ -70,15 +71,18 @@ impl Client {
         settings: &Settings,
         account: &ServiceAccount,
         tokens: Arc<TokenSource>,
+        proxy: &Proxy,
         metrics: &Metrics,
     ) -> Result<Self, ClientError> {
-        Self::tuned(settings, account, tokens, metrics, Tuning::default())
+        let tuning = Tuning::default();
+        Self::tuned(settings, account, tokens, proxy, metrics, tuning)
     }
 
     fn tuned(
         settings: &Settings,
         account: &ServiceAccount,
         tokens: Arc<TokenSource>,
+        proxy: &Proxy,
         metrics: &Metrics,
         tuning: Tuning,
     ) -> Result<Self, ClientError> {
@@ -99,7 +103,7 @@ impl Client {
             body_limit: BODY_LIMIT,
             tuning,
         };
-        let pool = Pool::new(endpoint, tls, options, metrics)?;
+        let pool = Pool::new(endpoint, tls, proxy, options, metrics)?;
         pool.connect();
         Ok(Self {
             pool,

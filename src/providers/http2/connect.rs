@@ -120,5 +120,5 @@ async fn speak(
 }
 
 fn host(target: &Target) -> String {
-    target.endpoint().host().to_owned()
+    target.to_string()
 }

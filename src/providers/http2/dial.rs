@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::uri::PathAndQuery;
+use http::Uri;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use rustls::{ClientConfig, ClientConnection};
@@ -21,6 +21,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
+use super::proxy::{Hop, Proxy, TunnelError};
 use crate::providers::endpoint::Endpoint;
 
 /// Of all the addresses of a name, so many of each family are tried.
@@ -35,6 +36,8 @@ const OTHER_FAMILY: Duration = Duration::from_millis(250);
 /// Where connections go and with what TLS.
 pub struct Target {
     endpoint: Endpoint,
+    /// None where the server is reached straight.
+    hop: Option<Hop>,
     /// None where no TLS is spoken.
     tls: Option<(TlsConnector, ServerName<'static>)>,
 }
@@ -71,6 +74,14 @@ pub enum DialError {
         /// What the system says of the first address.
         error: String,
     },
+    /// The proxy on the way is not there, or opens no tunnel.
+    #[error("proxy {proxy} {error}")]
+    Proxy {
+        /// Its host and port.
+        proxy: String,
+        /// What it says, and the cure.
+        error: TunnelError,
+    },
     /// The TLS handshake failed.
     #[error("TLS with {host}: {error}")]
     Tls {
@@ -82,13 +93,15 @@ pub enum DialError {
 }
 
 impl Target {
-    /// A target; `tls` is used if the endpoint is https.
+    /// A target, behind the proxy if that has a hop to it; `tls` is used if the
+    /// endpoint is https.
     ///
     /// # Errors
     /// The host cannot be named in TLS.
     pub fn new(
         endpoint: Endpoint,
         tls: ClientConfig,
+        proxy: &Proxy,
     ) -> Result<Self, rustls_pki_types::InvalidDnsNameError> {
         let tls = if endpoint.is_secure() {
             let name = ServerName::try_from(endpoint.host().to_owned())?;
@@ -96,7 +109,8 @@ impl Target {
         } else {
             None
         };
-        Ok(Self { endpoint, tls })
+        let hop = proxy.hop(&endpoint);
+        Ok(Self { endpoint, hop, tls })
     }
 
     /// Where it is.
@@ -112,7 +126,10 @@ impl Target {
     pub async fn dial(&self) -> Result<(Stream, Phases), DialError> {
         let mut phases = Phases::default();
         let mut lap = Lap::start();
-        let addresses = self.look_up().await?;
+        let host = self.hop.as_ref().map_or(self.endpoint.host(), Hop::host);
+        let port = self.hop.as_ref().map_or(self.endpoint.port(), Hop::port);
+        let addresses = look_up(host, port).await;
+        let addresses = addresses.map_err(|error| self.not_found(error))?;
         phases.dns = lap.split();
         let tcp = self.reach(addresses).await?;
         phases.tcp = lap.split();
@@ -121,51 +138,88 @@ impl Target {
         };
         let secured = connector.connect(name.clone(), tcp).await;
         let secured = secured.map_err(|error| DialError::Tls {
-            host: self.endpoint.host().to_owned(),
+            host: self.to_string(),
             error,
         })?;
         phases.tls = Some(lap.split());
         Ok((Stream::Tls(Box::new(secured)), phases))
     }
 
-    /// A look-up for every connection and no cache of our own: Apple spreads
-    /// load by DNS ("Sending notification requests to APNs").
-    async fn look_up(&self) -> Result<Vec<SocketAddr>, DialError> {
-        let host = self.endpoint.host();
-        let found = lookup_host((host, self.endpoint.port())).await;
-        let found = found.map_err(|error| DialError::Lookup {
-            host: host.to_owned(),
-            error,
-        })?;
-        let (mut six, mut four): (Vec<_>, Vec<_>) = found.partition(SocketAddr::is_ipv6);
-        six.truncate(ADDRESSES);
-        four.truncate(ADDRESSES);
-        six.append(&mut four);
-        Ok(six)
+    /// Bytes to the server and back, through the proxy's tunnel if there is one:
+    /// TLS then goes through that.
+    async fn reach(&self, addresses: Vec<SocketAddr>) -> Result<TcpStream, DialError> {
+        let reached = connect(addresses).await;
+        let stream = reached.map_err(|error| self.not_reached(error))?;
+        match &self.hop {
+            None => Ok(stream),
+            Some(hop) => {
+                let tunnel = hop.tunnel(stream, &self.endpoint).await;
+                tunnel.map_err(|error| proxy(hop, error))
+            }
+        }
     }
 
-    /// Bytes to the server and back: TCP, its address families raced. A proxy
-    /// would be asked for its tunnel here; TLS then goes through it.
-    async fn reach(&self, addresses: Vec<SocketAddr>) -> Result<TcpStream, DialError> {
-        let mut connector = HttpConnector::new_with_resolver(Found(addresses));
-        connector.enforce_http(false);
-        // Nagle would hold a push back until the last one is acknowledged.
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(TCP));
-        connector.set_happy_eyeballs_timeout(Some(OTHER_FAMILY));
-        let uri = self.endpoint.at(PathAndQuery::from_static("/"));
-        let reached = connector.call(uri).await;
-        let stream = reached.map_err(|error| DialError::Tcp {
-            host: format!("{}:{}", self.endpoint.host(), self.endpoint.port()),
-            error: innermost(&error),
-        })?;
-        Ok(stream.into_inner())
+    fn not_found(&self, error: io::Error) -> DialError {
+        match &self.hop {
+            Some(hop) => proxy(hop, TunnelError::Lookup(error)),
+            None => DialError::Lookup {
+                host: self.endpoint.host().to_owned(),
+                error,
+            },
+        }
     }
+
+    fn not_reached(&self, error: String) -> DialError {
+        match &self.hop {
+            Some(hop) => proxy(hop, TunnelError::Unreachable(error)),
+            None => DialError::Tcp {
+                host: format!("{}:{}", self.endpoint.host(), self.endpoint.port()),
+                error,
+            },
+        }
+    }
+}
+
+fn proxy(hop: &Hop, error: TunnelError) -> DialError {
+    let proxy = hop.to_string();
+    DialError::Proxy { proxy, error }
+}
+
+/// A look-up for every connection and no cache of our own: Apple spreads load by
+/// DNS ("Sending notification requests to APNs").
+async fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let found = lookup_host((host, port)).await?;
+    let (mut six, mut four): (Vec<_>, Vec<_>) = found.partition(SocketAddr::is_ipv6);
+    six.truncate(ADDRESSES);
+    four.truncate(ADDRESSES);
+    six.append(&mut four);
+    Ok(six)
+}
+
+/// TCP, the address families raced.
+async fn connect(addresses: Vec<SocketAddr>) -> Result<TcpStream, String> {
+    let port = addresses.first().map_or(0, SocketAddr::port);
+    let mut connector = HttpConnector::new_with_resolver(Found(addresses));
+    // Nagle would hold a push back until the last one is acknowledged.
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(TCP));
+    connector.set_happy_eyeballs_timeout(Some(OTHER_FAMILY));
+    // It wants a name, and looks up what was found.
+    let uri = Uri::builder()
+        .scheme("http")
+        .authority(format!("found:{port}"));
+    let uri = uri.path_and_query("/").build().map_err(|e| e.to_string())?;
+    let reached = connector.call(uri).await;
+    Ok(reached.map_err(|error| innermost(&error))?.into_inner())
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.endpoint.host())
+        f.write_str(self.endpoint.host())?;
+        match &self.hop {
+            Some(hop) => write!(f, " through proxy {hop}"),
+            None => Ok(()),
+        }
     }
 }
 

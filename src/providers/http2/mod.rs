@@ -5,7 +5,8 @@
 //!   replaces connections;
 //! - `connection` drives one and watches over it, `link` is what is known of
 //!   it, `watched` counts what it reads, `gauges` counts it in the metrics;
-//! - `connect` opens one, [`dial`] finds the way there: look-up, TCP, TLS;
+//! - `connect` opens one, [`dial`] finds the way there: look-up, TCP, the tunnel
+//!   of a [`proxy`], TLS;
 //! - `fault`: what a broken connection means for its request.
 //!
 //! The connections are h2's own, without hyper's client on top: the pool has
@@ -20,6 +21,7 @@ mod fault;
 mod gauges;
 mod link;
 mod pool;
+pub mod proxy;
 mod shared;
 mod supervisor;
 #[cfg(test)]

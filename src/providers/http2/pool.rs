@@ -23,6 +23,7 @@ use super::connection::Connection;
 use super::dial::Target;
 use super::fault;
 use super::link::Link;
+use super::proxy::Proxy;
 use super::shared::{Options, Shared, Status};
 use super::supervisor::supervise;
 
@@ -114,11 +115,12 @@ impl Pool {
     pub fn new(
         endpoint: Endpoint,
         tls: ClientConfig,
+        proxy: &Proxy,
         options: Options,
         metrics: &Metrics,
     ) -> Result<Self, HostError> {
         let wrong = HostError(endpoint.host().to_owned());
-        let target = Target::new(endpoint, tls).map_err(|_| wrong)?;
+        let target = Target::new(endpoint, tls, proxy).map_err(|_| wrong)?;
         let cancel = CancellationToken::new();
         let tracker = TaskTracker::new();
         let shared = Arc::new(Shared::new(target, options, metrics));

@@ -31,7 +31,14 @@ async fn pool(server: &Server, options: Options) -> Pool {
     let roots = tls::roots(Some(server.ca.as_bytes())).unwrap();
     let tls = tls::client_config(roots, None, &[b"h2"]).unwrap();
     let endpoint = Endpoint::parse(&url).unwrap();
-    let pool = Pool::new(endpoint, tls, options, &Metrics::default()).unwrap();
+    let pool = Pool::new(
+        endpoint,
+        tls,
+        &Proxy::default(),
+        options,
+        &Metrics::default(),
+    )
+    .unwrap();
     assert_eq!(pool.warm(AMPLE).await.ready, options.connections);
     pool
 }
@@ -208,7 +215,14 @@ async fn plain_http_is_http2_by_prior_knowledge() {
     ));
     let tls = tls::client_config(roots.unwrap(), None, &[b"h2"]).unwrap();
     let endpoint = Endpoint::parse(&url).unwrap();
-    let pool = Pool::new(endpoint, tls, options(), &Metrics::default()).unwrap();
+    let pool = Pool::new(
+        endpoint,
+        tls,
+        &Proxy::default(),
+        options(),
+        &Metrics::default(),
+    )
+    .unwrap();
     assert!(send(&pool).await.is_ok());
     assert_eq!(pool.status().phases.unwrap().tls, None);
 }

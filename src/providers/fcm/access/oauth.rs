@@ -22,6 +22,7 @@ use crate::call::time::Timestamp;
 use crate::providers::endpoint::Endpoint;
 use crate::providers::http1;
 use crate::providers::http2::dial::Target;
+use crate::providers::http2::proxy::Proxy;
 use crate::providers::tls;
 
 /// The right to send messages, and no other.
@@ -58,15 +59,12 @@ impl Granted {
 
 /// Fetches access tokens for one account.
 pub(super) struct Fetcher {
-    key: KeyFile,
-    limit: Duration,
+    pub(super) key: KeyFile,
+    pub(super) proxy: Proxy,
+    pub(super) limit: Duration,
 }
 
 impl Fetcher {
-    pub(super) const fn new(key: KeyFile, limit: Duration) -> Self {
-        Self { key, limit }
-    }
-
     /// One token, in no more than the time-out.
     pub(super) async fn fetch(&self, serial: u64) -> Result<AccessToken, Trouble> {
         let token = tokio::time::timeout(self.limit, self.ask())
@@ -81,7 +79,7 @@ impl Fetcher {
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(Full::from(body))
             .map_err(|error| unavailable(error.to_string()))?;
-        let answer = exchange(self.key.token_uri.clone(), request).await?;
+        let answer = exchange(self.key.token_uri.clone(), &self.proxy, request).await?;
         judge(answer.status().as_u16(), answer.body())
     }
 }
@@ -89,15 +87,17 @@ impl Fetcher {
 /// Makes a request of an endpoint, at its own path.
 async fn exchange(
     endpoint: Endpoint,
+    proxy: &Proxy,
     mut request: Request<Full<Bytes>>,
 ) -> Result<http::Response<Bytes>, Trouble> {
     *request.uri_mut() = endpoint.uri();
     // Reads the system's certificates, so not on a thread that serves calls.
-    let target = tokio::task::spawn_blocking(|| {
+    let proxy = proxy.clone();
+    let target = tokio::task::spawn_blocking(move || {
         let tls = tls::roots(None)
             .and_then(|roots| tls::client_config(roots, None, &[b"http/1.1"]))
             .map_err(|error| error.to_string())?;
-        Target::new(endpoint, tls).map_err(|error| error.to_string())
+        Target::new(endpoint, tls, &proxy).map_err(|error| error.to_string())
     });
     let target = target
         .await

@@ -38,13 +38,22 @@ fn client(settings: &Settings, oauth: &OAuth) -> Client {
 
 fn client_with(settings: &Settings, oauth: &OAuth, metrics: &Metrics) -> Client {
     let account = account(&oauth.uri);
-    let tokens = TokenSource::start_with(&account, timing(), &Metrics::default());
+    let tokens =
+        TokenSource::start_with(&account, timing(), &Proxy::default(), &Metrics::default());
     let tuning = Tuning {
         backoff: Duration::from_millis(20),
         backoff_max: Duration::from_millis(100),
         ..Tuning::default()
     };
-    Client::tuned(settings, &account, tokens, metrics, tuning).unwrap()
+    Client::tuned(
+        settings,
+        &account,
+        tokens,
+        &Proxy::default(),
+        metrics,
+        tuning,
+    )
+    .unwrap()
 }
 
 /// A push to a token with so much time left.
@@ -524,11 +533,18 @@ fn a_bad_address_or_ca_file_is_named() {
     runtime.block_on(async {
         let oauth = OAuth::start([Grant::Token(3600)]).await;
         let account = account(&oauth.uri);
-        let tokens = TokenSource::start_with(&account, timing(), &Metrics::default());
+        let tokens =
+            TokenSource::start_with(&account, timing(), &Proxy::default(), &Metrics::default());
         let error = |settings: Settings| {
-            Client::new(&settings, &account, tokens.clone(), &Metrics::default())
-                .unwrap_err()
-                .to_string()
+            Client::new(
+                &settings,
+                &account,
+                tokens.clone(),
+                &Proxy::default(),
+                &Metrics::default(),
+            )
+            .unwrap_err()
+            .to_string()
         };
         let text = error(Settings {
             url: "http://fcm.example".into(),
