@@ -39,9 +39,9 @@ async fn a_cancel_of_the_others_stops_neither_an_earlier_nor_a_waiting_ring_of_t
         sleep(Duration::from_secs(1)).await;
         bench.dispatcher.learn(others.to_string().as_bytes());
     });
-    bench
-        .handle(Ios, &ring(30_000, &[ios("cc"), ios("dd")]))
-        .await;
+    let mut late = ring(30_000, &[ios("cc"), ios("dd")]);
+    late["sent_at"] = json!(in_millis(-5_000));
+    bench.handle(Ios, &late).await;
     let mut ended: Vec<_> = bench
         .of("push")
         .iter()
