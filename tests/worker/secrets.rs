@@ -65,7 +65,11 @@ fn faults() -> (Vec<Value>, Script) {
             &token,
             vec![answer(status, reason)],
         ));
-        devices.push(android(&format!("a{n}"), &token));
+        let mut device = android(&format!("a{n}"), &token);
+        if n % 2 == 1 {
+            device["fid"] = device["token"].take();
+        }
+        devices.push(device);
     }
     (devices, Script { rules })
 }
@@ -77,8 +81,12 @@ async fn everything_that_goes_wrong(stage: &Stage, tokens: &mut Vec<String>) {
     let mut outcomes = stage.client.outcomes().await;
     for device in &mut devices {
         device["alert_token"] = ios_token().into();
-        let token = |key: &str| device[key].as_str().expect("text").to_owned();
-        tokens.extend([token("token"), token("alert_token")]);
+        let token = |key: &str| device[key].as_str().map(str::to_owned);
+        tokens.extend(
+            ["token", "fid", "alert_token"]
+                .into_iter()
+                .filter_map(token),
+        );
     }
     devices.push(
         json!({"id": "b1", "platform": "ios", "app": APP, "token": format!("not hex {VALUE}")}),
