@@ -222,7 +222,11 @@ impl Config {
                 paths.extend(&mut ios.certificate_file);
                 paths.extend(&mut ios.certificate_password_file);
             }
-            paths.extend(app.android.iter_mut().map(|a| &mut a.service_account_file));
+            paths.extend(
+                app.android
+                    .iter_mut()
+                    .flat_map(|a| &mut a.service_account_file),
+            );
         }
         for path in paths {
             *path = folder.join(&*path);
@@ -250,6 +254,11 @@ impl Config {
             if let Some(ios) = &app.ios {
                 ios.validate()
                     .map_err(|e| self.error(format!("{table}.ios"), e))?;
+            }
+            if let Some(android) = &app.android {
+                android
+                    .validate()
+                    .map_err(|e| self.error(format!("{table}.android"), e))?;
             }
         }
         Ok(())
@@ -337,7 +346,7 @@ service_account_file = "sa.json"
         let app = &config.apps["com.Example.calls"];
         assert_eq!(app.profile, "plain");
         let account = &app.android.as_ref().unwrap().service_account_file;
-        assert_eq!(account, Path::new("/etc/ringpush/sa.json"));
+        assert_eq!(account.as_deref(), Some(Path::new("/etc/ringpush/sa.json")));
         assert_eq!(config.ring.ttl.as_secs(), 45);
     }
 
