@@ -231,7 +231,11 @@ impl Config {
         paths.extend(&mut self.profiles.dir);
         for app in self.apps.values_mut() {
             paths.extend(app.ios.iter_mut().flat_map(apns::AppSettings::files));
-            paths.extend(app.android.iter_mut().map(|a| &mut a.service_account_file));
+            paths.extend(
+                app.android
+                    .iter_mut()
+                    .flat_map(|a| &mut a.service_account_file),
+            );
         }
         for path in paths {
             *path = folder.join(&*path);
@@ -267,6 +271,9 @@ impl Config {
             if let Some(android) = &app.android {
                 let key = || format!("{table}.android.restricted_package_name");
                 android.check_package().map_err(|e| self.error(key(), e))?;
+                android
+                    .validate()
+                    .map_err(|e| self.error(format!("{table}.android"), e))?;
             }
         }
         Ok(())
@@ -354,7 +361,7 @@ service_account_file = "sa.json"
         let app = &config.apps["com.Example.calls"];
         assert_eq!(app.profile, "plain");
         let account = &app.android.as_ref().unwrap().service_account_file;
-        assert_eq!(account, Path::new("/etc/ringpush/sa.json"));
+        assert_eq!(account.as_deref(), Some(Path::new("/etc/ringpush/sa.json")));
         assert_eq!(config.ring.ttl.as_secs(), 45);
     }
 

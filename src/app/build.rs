@@ -191,8 +191,7 @@ impl Builder {
             return Ok(None);
         };
         let table = || format!("apps.\"{name}\".android");
-        let file = &android.service_account_file;
-        let account = fcm::ServiceAccount::load(file, android.project_id.as_deref())
+        let account = fcm::ServiceAccount::load(android)
             .map_err(|e| config.error(format!("{}.service_account_file", table()), e))?;
         let key = (name.to_owned(), "android");
         let options = android.options();
@@ -221,13 +220,12 @@ impl Builder {
             platform: "android",
             environment: "",
         };
-        let budget = self.budget(account.project_id(), config.fcm.in_flight);
+        // Without a name it is this machine's own project.
+        let project = account.project_id().unwrap_or_default();
+        let budget = self.budget(project, config.fcm.in_flight);
         let push = match self.watch.clone() {
             None => Arc::clone(&client) as Arc<dyn PushClient>,
-            Some(watch) => {
-                let project = account.project_id();
-                Watched::fcm(Arc::clone(&client), config, project, options.clone(), watch)
-            }
+            Some(watch) => Watched::fcm(Arc::clone(&client), config, options.clone(), watch),
         };
         Ok(Built {
             account: Account::Fcm(account, options),

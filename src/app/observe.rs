@@ -113,17 +113,17 @@ impl Watched {
     pub(super) fn fcm(
         client: Arc<fcm::Client>,
         config: &Config,
-        project_id: &str,
         options: fcm::AndroidOptions,
         watch: Watch,
     ) -> Arc<dyn PushClient> {
-        let (settings, project_id) = (config.fcm.clone(), project_id.to_owned());
+        let (settings, of) = (config.fcm.clone(), Arc::clone(&client));
         let validate_only = watch.validate_only;
         Arc::new(Self {
             environment: None,
             describe: Box::new(move |attempt| {
+                let project = of.project_id()?;
                 let request =
-                    fcm::exact_request(&settings, &project_id, &options, validate_only, attempt)?;
+                    fcm::exact_request(&settings, &project, &options, validate_only, attempt)?;
                 let shown = Some(ACCESS_TOKEN);
                 Some(Preview::of(&request, attempt.token, attempt.payload, shown))
             }),

@@ -170,17 +170,16 @@ fn android(setup: &Setup, device: &Device, attempt: &Attempt<'_>) -> Built {
     let app = setup.config.apps.get(&*device.app);
     let settings = app.and_then(|app| app.android.as_ref());
     let project = settings.and_then(|settings| {
-        let (file, own) = (&settings.service_account_file, settings.project_id.as_ref());
         // The key file may be somewhere else than whoever renders.
-        let account = fcm::ServiceAccount::load(file, own.map(String::as_str)).ok();
-        let id = account.map(|account| account.project_id().to_owned());
-        id.or_else(|| own.cloned())
+        let account = fcm::ServiceAccount::load(settings).ok();
+        let id = account.and_then(|account| account.project_id().map(str::to_owned));
+        id.or_else(|| settings.project_id.clone())
     });
     let name = project.as_deref().unwrap_or("PROJECT");
     let options = settings.map(fcm::AndroidSettings::options);
     let options = options.unwrap_or_default();
     let request = fcm::exact_request(&setup.config.fcm, name, &options, false, attempt);
-    let assumed = "PROJECT stands for the id in the service account's file; --config FILE names it";
+    let assumed = "PROJECT stands for the id in the service account's file (or the machine's own); --config FILE names it";
     (request, project.is_none().then_some(assumed))
 }
 

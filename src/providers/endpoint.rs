@@ -2,7 +2,7 @@
 //! very machine.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use http::Uri;
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -43,6 +43,28 @@ impl Endpoint {
     /// # Errors
     /// What is wrong with it, as the end of a sentence that names the key.
     pub fn parse(url: &str) -> Result<Self, EndpointFault> {
+        Self::parse_if(url, is_this_machine)
+    }
+
+    /// The same, with http also for addresses that no router passes on: those
+    /// of the metadata servers of clouds.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_near(url: &str) -> Result<Self, EndpointFault> {
+        let near = |host: &str| host.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_link_local());
+        Self::parse_if(url, |host| is_this_machine(host) || near(host))
+    }
+
+    /// http at this host, which is trusted to be near.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn plain(host: &str) -> Result<Self, EndpointFault> {
+        Self::parse_if(&format!("http://{host}"), |_| true)
+    }
+
+    fn parse_if(url: &str, plain: impl Fn(&str) -> bool) -> Result<Self, EndpointFault> {
         let uri: Uri = url.parse().map_err(|_| EndpointFault::NotAUrl)?;
         let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
             return Err(EndpointFault::NotAUrl);
@@ -59,7 +81,7 @@ impl Endpoint {
             443
         } else if *scheme != Scheme::HTTP {
             return Err(EndpointFault::Scheme);
-        } else if is_this_machine(host) {
+        } else if plain(host) {
             80
         } else {
             return Err(EndpointFault::PlainHttp);

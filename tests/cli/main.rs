@@ -7,6 +7,7 @@ mod bench;
 mod check;
 mod check_broker;
 mod explain;
+mod google;
 mod health;
 mod proxy;
 mod reference;

@@ -7,6 +7,7 @@ pub(crate) mod broker;
 pub(crate) mod client;
 pub(crate) mod events;
 pub(crate) mod front;
+pub(crate) mod google;
 pub(crate) mod proxy;
 pub(crate) mod stage;
 pub(crate) mod worker;

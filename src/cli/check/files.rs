@@ -75,15 +75,13 @@ pub(super) fn app(config: &Config, name: &str, app: &AppSettings) -> (Vec<Proof>
     }
     if let Some(android) = &app.android {
         let what = format!("app {name}: service account");
-        let project = android.project_id.as_deref();
-        match fcm::ServiceAccount::load(&android.service_account_file, project) {
+        match fcm::ServiceAccount::load(android) {
             Ok(account) => {
-                let (email, project) = (account.client_email(), account.project_id());
-                proofs.push(Proof::ok(
-                    what.clone(),
-                    format!("{email}, project {project}"),
-                ));
-                proofs.extend(open_to_all(&what, &android.service_account_file));
+                let project = account.project_id().unwrap_or("as that says");
+                let found = format!("{}, project {project}", account.who());
+                proofs.push(Proof::ok(what.clone(), found));
+                let file = android.service_account_file.as_ref();
+                proofs.extend(file.and_then(|file| open_to_all(&what, file)));
                 usable.push(Usable::Android {
                     name: name.to_owned(),
                     account: Arc::new(account),

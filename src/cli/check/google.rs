@@ -24,7 +24,6 @@ pub(super) async fn prove(
 ) -> (Vec<Proof>, Vec<Clock>) {
     let title = |what: &str| format!("app {name}: {what}");
     let ca = config.fcm.ca_file.as_deref();
-    let oauth = account.token_uri().clone();
     let (fcm, oauth) = tokio::join!(
         async {
             match config.fcm.endpoint() {
@@ -32,7 +31,10 @@ pub(super) async fn prove(
                 Err(error) => (Proof::error(title("FCM"), &error.to_string(), ": "), None),
             }
         },
-        reach(config, title("OAuth"), oauth, None, false, limit),
+        async {
+            let server = account.token_server()?.clone();
+            Some(reach(config, title("OAuth"), server, None, false, limit).await)
+        },
     );
     let metrics = Metrics::default();
     let tokens = fcm::TokenSource::start(account, &config.proxy, &metrics);
@@ -48,7 +50,9 @@ pub(super) async fn prove(
             )
         }
     };
-    let mut proofs = vec![fcm.0, oauth.0];
+    let (oauth, oauth_clock) = oauth.unzip();
+    let mut proofs = vec![fcm.0];
+    proofs.extend(oauth);
     let has_token = tokens.is_ready();
     proofs.push(granted);
     if has_token {
@@ -66,7 +70,8 @@ pub(super) async fn prove(
         }
     }
     tokens.close().await;
-    (proofs, fcm.1.into_iter().chain(oauth.1).collect())
+    let clocks = fcm.1.into_iter().chain(oauth_clock.flatten());
+    (proofs, clocks.collect())
 }
 
 /// TLS and HTTP, and what time it is there.

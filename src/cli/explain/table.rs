@@ -172,6 +172,7 @@ mod tests {
             include_str!("../../providers/apns/client.rs"),
             include_str!("../../providers/fcm/client.rs"),
             include_str!("../../providers/http2/pool.rs"),
+            include_str!("../../providers/fcm/access/metadata.rs"),
             include_str!("../../providers/fcm/access/oauth.rs"),
         ];
         let openings = [

@@ -55,8 +55,7 @@ fn authorization(plan: &Plan) -> anyhow::Result<Option<String>> {
         return Ok(observe::authorization(&credentials(plan, ios, first)?));
     }
     if let Some(android) = &app.android {
-        let project = android.project_id.as_deref();
-        fcm::ServiceAccount::load(&android.service_account_file, project)
+        fcm::ServiceAccount::load(android)
             .map_err(|e| plan.config.error("service_account_file", e))?;
     }
     Ok(Some(ACCESS_TOKEN.to_owned()))

@@ -1,9 +1,13 @@
 //! The OAuth access token, as senders see it.
 //!
 //! Senders only ever read the current token. Getting one is the business of a
-//! task per service account (`refresh`), shared by all apps that use it; `oauth`
-//! makes the request, `token` is what comes of it.
+//! task per account (`refresh`), shared by all apps that use it; `fetch` gets one
+//! with a key, by `federation` or from the `metadata` server, `oauth` makes the
+//! requests, `token` is what comes of it.
 
+mod federation;
+mod fetch;
+mod metadata;
 mod oauth;
 pub(super) mod refresh;
 mod token;
@@ -15,11 +19,11 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::oauth::Fetcher;
+use self::fetch::Fetcher;
 use self::refresh::{Refresher, Timing};
 pub(super) use self::token::AccessToken;
 use self::token::{Refusal, State, Trouble};
-use super::account::{KeyFile, ServiceAccount};
+use super::account::{ServiceAccount, Source};
 use crate::call::time::Timestamp;
 use crate::metrics::Metrics;
 use crate::providers::http2::proxy::Proxy;
@@ -67,7 +71,7 @@ impl TokenSource {
         };
         let refresher = Refresher {
             fetcher: Fetcher {
-                key: account.key().clone(),
+                source: account.source().clone(),
                 proxy: proxy.clone(),
                 limit: timing.fetch_timeout,
             },
@@ -192,7 +196,7 @@ impl Drop for TokenSource {
 #[derive(Debug)]
 pub struct TokenSources {
     metrics: Metrics,
-    by_key: Mutex<HashMap<KeyFile, Weak<TokenSource>>>,
+    by_source: Mutex<HashMap<Source, Weak<TokenSource>>>,
 }
 
 impl TokenSources {
@@ -201,20 +205,23 @@ impl TokenSources {
     pub fn new(metrics: Metrics) -> Self {
         Self {
             metrics,
-            by_key: Mutex::default(),
+            by_source: Mutex::default(),
         }
     }
 
     /// The account's source, started if there is none. Accounts are the same
     /// if their key files are, whichever project they send in.
     pub fn of(&self, account: &ServiceAccount, proxy: &Proxy) -> Arc<TokenSource> {
-        let mut by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
-        by_key.retain(|_, source| source.strong_count() > 0);
-        if let Some(source) = by_key.get(account.key()).and_then(Weak::upgrade) {
+        let mut by_source = self
+            .by_source
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        by_source.retain(|_, source| source.strong_count() > 0);
+        if let Some(source) = by_source.get(account.source()).and_then(Weak::upgrade) {
             return source;
         }
         let source = TokenSource::start(account, proxy, &self.metrics);
-        by_key.insert(account.key().clone(), Arc::downgrade(&source));
+        by_source.insert(account.source().clone(), Arc::downgrade(&source));
         source
     }
 }
@@ -236,6 +243,7 @@ mod tests {
             header: HeaderValue::from_static("Bearer x"),
             valid_until: Instant::now() + life,
             expires_at: Timestamp::from_millis(0),
+            project: None,
             serial,
         })
     }

@@ -1,4 +1,5 @@
-//! A Google service account's key file.
+//! Who an app is at Google: a service account's key file, a federated
+//! identity, or the account of the machine itself.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,15 +10,38 @@ use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject;
 use serde_json::{Map, Value};
 
+use super::federation::Federation;
+use super::settings::{AndroidSettings, CredentialSource};
 use crate::call::secret::Secret;
 use crate::providers::endpoint::{Endpoint, EndpointFault};
 
-/// A key file that was read and found usable.
+/// Credentials that were read and found usable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceAccount {
-    key: KeyFile,
-    project_id: Arc<str>,
+    source: Source,
+    /// None where the metadata server says it.
+    project_id: Option<Arc<str>>,
 }
+
+/// Where access tokens come from. The same for every project.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Source {
+    /// A key signs.
+    Key(KeyFile),
+    /// A token of the machine's own is exchanged.
+    Federation(Box<Federation>),
+    /// The metadata server of Google's clouds has them.
+    Metadata {
+        /// Where it is.
+        server: Endpoint,
+        /// Whether it is asked for the project too.
+        project: bool,
+    },
+}
+
+/// Where the metadata server is, if not where Google has it.
+const METADATA_HOST: &str = "GCE_METADATA_HOST";
+const USUAL_METADATA_HOST: &str = "metadata.google.internal";
 
 /// What access tokens are asked for with: the file without all that was not
 /// checked. The same for every project.
@@ -59,7 +83,7 @@ pub enum AccountFault {
     },
     /// Credentials of some other kind.
     #[error(
-        "`type` is {0}, not `service_account`: a person's login or a federated identity cannot be \
+        "`type` is {0}, neither `service_account` nor `external_account`: a person's login cannot be \
          used, create a key in the Firebase console, Project settings, Service accounts"
     )]
     WrongType(String),
@@ -71,6 +95,21 @@ pub enum AccountFault {
         "`project_id` is missing: download the key file again, or set `project_id` for the app"
     )]
     MissingProject,
+    /// No project in a file that has no key either.
+    #[error(
+        "names no project: set `project_id` for the app (the id in the console, such as \
+         `calls-1a2b`)"
+    )]
+    NoProject,
+    /// A file of the type `external_account` that cannot be used.
+    #[error("{0}: make the file again (gcloud iam workload-identity-pools create-cred-config)")]
+    Federation(String),
+    /// The settings name no file.
+    #[error("is not set: name the key file, or set `credentials` to `metadata`")]
+    Unset,
+    /// The variable holds no host.
+    #[error("GCE_METADATA_HOST {0}: set it to a host or host:port, or unset it")]
+    MetadataHost(EndpointFault),
     /// Not what a project is called.
     #[error(
         "`project_id` is not a project's id: it is the one in the console, such as `calls-1a2b`"
@@ -94,19 +133,45 @@ pub enum AccountFault {
 }
 
 impl ServiceAccount {
-    /// Reads a key file. `project_id` is the app's own setting, which wins
-    /// over the file's.
+    /// Reads what an app's settings name. Their `project_id` wins over the
+    /// file's.
     ///
     /// # Errors
     /// Names the file, the key in it and the cure.
-    pub fn load(file: &Path, project_id: Option<&str>) -> Result<Self, AccountError> {
-        crate::files::read(file)
-            .map_err(AccountFault::Unreadable)
-            .and_then(|bytes| Self::check(&bytes, project_id))
-            .map_err(|fault| AccountError {
-                file: file.to_owned(),
-                fault,
-            })
+    pub fn load(settings: &AndroidSettings) -> Result<Self, AccountError> {
+        let project = settings.project_id.as_deref();
+        let file = settings.service_account_file.as_deref();
+        let file = file.unwrap_or(Path::new("service_account_file"));
+        let loaded = match (settings.credentials, &settings.service_account_file) {
+            (CredentialSource::Metadata, _) => {
+                let host = std::env::var(METADATA_HOST).unwrap_or_default();
+                Self::of_metadata_server(&host, project)
+            }
+            (CredentialSource::File, None) => Err(AccountFault::Unset),
+            (CredentialSource::File, Some(file)) => crate::files::read(file)
+                .map_err(AccountFault::Unreadable)
+                .and_then(|bytes| Self::check(file, &bytes, project)),
+        };
+        loaded.map_err(|fault| AccountError {
+            file: file.to_owned(),
+            fault,
+        })
+    }
+
+    /// Set to nothing, the variable is not set.
+    fn of_metadata_server(host: &str, project: Option<&str>) -> Result<Self, AccountFault> {
+        let host = if host.is_empty() {
+            USUAL_METADATA_HOST
+        } else {
+            host
+        };
+        Ok(Self {
+            source: Source::Metadata {
+                server: Endpoint::plain(host).map_err(AccountFault::MetadataHost)?,
+                project: project.is_none(),
+            },
+            project_id: project.map(checked_project).transpose()?,
+        })
     }
 
     /// The same of bytes that were read already; `file` only names them.
@@ -118,13 +183,13 @@ impl ServiceAccount {
         bytes: &[u8],
         project_id: Option<&str>,
     ) -> Result<Self, AccountError> {
-        Self::check(bytes, project_id).map_err(|fault| AccountError {
+        Self::check(file, bytes, project_id).map_err(|fault| AccountError {
             file: file.to_owned(),
             fault,
         })
     }
 
-    fn check(bytes: &[u8], project_id: Option<&str>) -> Result<Self, AccountFault> {
+    fn check(file: &Path, bytes: &[u8], project_id: Option<&str>) -> Result<Self, AccountFault> {
         let object: Map<String, Value> =
             serde_json::from_slice(bytes).map_err(|e| AccountFault::NotJson {
                 line: e.line(),
@@ -135,6 +200,7 @@ impl ServiceAccount {
         }
         match text(&object, "type")? {
             "service_account" => (),
+            "external_account" => return Self::federated(file, bytes, project_id),
             other => return Err(AccountFault::WrongType(quoted_word(other))),
         }
         let token_uri =
@@ -148,39 +214,62 @@ impl ServiceAccount {
             .or_else(|| object.get("project_id").and_then(Value::as_str))
             .filter(|id| !id.is_empty())
             .ok_or(AccountFault::MissingProject)?;
-        if !is_project(project) {
-            return Err(AccountFault::BadProject);
-        }
         Ok(Self {
-            key: KeyFile {
+            project_id: Some(checked_project(project)?),
+            source: Source::Key(KeyFile {
                 client_email: client_email.into(),
                 private_key: private_key.into(),
                 token_uri,
-            },
-            project_id: project.into(),
+            }),
         })
     }
 
-    /// The Firebase project that messages are sent in.
-    #[must_use]
-    pub fn project_id(&self) -> &str {
-        &self.project_id
+    fn federated(
+        file: &Path,
+        bytes: &[u8],
+        project_id: Option<&str>,
+    ) -> Result<Self, AccountFault> {
+        let (federation, own) = Federation::parse(file, bytes).map_err(AccountFault::Federation)?;
+        let project = project_id
+            .or(own.as_deref())
+            .ok_or(AccountFault::NoProject)?;
+        Ok(Self {
+            project_id: Some(checked_project(project)?),
+            source: Source::Federation(Box::new(federation)),
+        })
     }
 
-    /// Whom the key belongs to; to be granted the right to send.
+    /// The Firebase project that messages are sent in; none if the metadata
+    /// server has to say.
     #[must_use]
-    pub fn client_email(&self) -> &str {
-        &self.key.client_email
+    pub fn project_id(&self) -> Option<&str> {
+        self.project_id.as_deref()
     }
 
-    /// Where access tokens come from.
+    /// Who is to be granted the right to send.
     #[must_use]
-    pub const fn token_uri(&self) -> &Endpoint {
-        &self.key.token_uri
+    pub fn who(&self) -> String {
+        match &self.source {
+            Source::Key(key) => key.client_email.to_string(),
+            Source::Federation(federation) => federation.who().to_owned(),
+            Source::Metadata { server, .. } => {
+                format!("the account of this machine ({server})")
+            }
+        }
     }
 
-    pub(super) const fn key(&self) -> &KeyFile {
-        &self.key
+    /// Which server on the internet is asked for access tokens, if one is.
+    #[must_use]
+    pub fn token_server(&self) -> Option<&Endpoint> {
+        match &self.source {
+            Source::Key(key) => Some(&key.token_uri),
+            Source::Federation(federation) => Some(&federation.token_url),
+            Source::Metadata { .. } => None,
+        }
+    }
+
+    pub(super) const fn source(&self) -> &Source {
+        &self.source
     }
 }
 
@@ -208,9 +297,17 @@ pub(super) fn key_pair(pem: &str) -> Option<KeyPair> {
     KeyPair::from_pkcs8(der.secret_pkcs8_der()).ok()
 }
 
+fn checked_project(id: &str) -> Result<Arc<str>, AccountFault> {
+    if is_project(id) {
+        Ok(id.into())
+    } else {
+        Err(AccountFault::BadProject)
+    }
+}
+
 /// Letters, digits and hyphens, with a domain in front in old projects
 /// ("example.com:calls"). Anything else would change the request's path.
-fn is_project(id: &str) -> bool {
+pub(super) fn is_project(id: &str) -> bool {
     id.len() <= 100
         && id
             .bytes()
@@ -224,6 +321,11 @@ mod tests {
     use crate::providers::fcm::testing::{account_json, rsa_pem};
 
     const URI: &str = "https://oauth2.googleapis.com/token";
+
+    fn settings(file: impl Into<PathBuf>) -> AndroidSettings {
+        let file: PathBuf = file.into();
+        serde_json::from_value(serde_json::json!({ "service_account_file": file })).unwrap()
+    }
 
     fn parse(json: &Value, project: Option<&str>) -> Result<ServiceAccount, String> {
         ServiceAccount::parse(
@@ -244,15 +346,15 @@ mod tests {
     #[test]
     fn a_good_file_gives_its_project_unless_the_app_has_one() {
         let account = parse(&account_json(URI), None).unwrap();
-        assert_eq!(account.project_id(), "calls-test");
-        assert_eq!(account.token_uri().to_string(), URI);
+        assert_eq!(account.project_id(), Some("calls-test"));
+        assert_eq!(account.token_server().unwrap().to_string(), URI);
         let mut json = account_json(URI);
         json["project_id"] = Value::Null;
         let account = parse(&json, Some("example.com:calls")).unwrap();
-        assert_eq!(account.project_id(), "example.com:calls");
+        assert_eq!(account.project_id(), Some("example.com:calls"));
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), format!("\u{feff}{}", account_json(URI))).unwrap();
-        assert!(ServiceAccount::load(file.path(), None).is_ok());
+        assert!(ServiceAccount::load(&settings(file.path())).is_ok());
     }
 
     #[test]
@@ -337,7 +439,7 @@ mod tests {
         };
         assert!(parse("{\n  \"type\": oops").contains("line 2, column 11"));
         assert!(parse("[]").contains("not a JSON object"));
-        let error = ServiceAccount::load(Path::new("/no/such.json"), None).unwrap_err();
+        let error = ServiceAccount::load(&settings("/no/such.json")).unwrap_err();
         assert!(
             error.to_string().contains("/no/such.json: cannot be read"),
             "{error}"
@@ -348,7 +450,10 @@ mod tests {
     fn no_key_shows_in_errors_and_debug() {
         let account = parse(&account_json(URI), None).unwrap();
         let secret = &rsa_pem()[100..140];
-        assert!(account.key().private_key.expose().contains(secret));
+        let Source::Key(key) = account.source() else {
+            panic!("{account:?}")
+        };
+        assert!(key.private_key.expose().contains(secret));
         assert!(!format!("{account:?}").contains("PRIVATE"));
         assert!(!changed("type", rsa_pem().into()).contains(secret));
         assert!(!changed("token_uri", rsa_pem().into()).contains(secret));

@@ -1,6 +1,6 @@
 //! One attempt at one push.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -20,6 +20,7 @@ use crate::call::push::{Answer, Attempt, Class, Gate, PushClient, PushKind};
 use crate::call::secret::Secret;
 use crate::call::time::Timestamp;
 use crate::metrics::Metrics;
+use crate::providers::endpoint::Endpoint;
 use crate::providers::http2::proxy::Proxy;
 use crate::providers::http2::{HostError, Options, Pool, Status, Tuning};
 use crate::providers::tls::{self, TlsError};
@@ -55,7 +56,10 @@ pub enum ClientError {
 #[derive(Debug)]
 pub struct Client {
     pool: Pool,
-    requests: Requests,
+    endpoint: Endpoint,
+    project_id: Option<Arc<str>>,
+    /// Made with the first token where that brings the project.
+    requests: OnceLock<Requests>,
     tokens: Arc<TokenSource>,
     attempt_timeout: Duration,
     options: AndroidOptions,
@@ -87,9 +91,13 @@ impl Client {
         tuning: Tuning,
     ) -> Result<Self, ClientError> {
         let endpoint = settings.endpoint()?;
-        let project = account.project_id();
-        let requests = Requests::new(&endpoint, project)
-            .ok_or_else(|| ClientError::Project(project.to_owned()))?;
+        let requests = OnceLock::new();
+        if let Some(project) = account.project_id() {
+            let made = Requests::new(&endpoint, project);
+            let made = made.ok_or_else(|| ClientError::Project(project.to_owned()))?;
+            // It is new, so it is empty.
+            let _ = requests.set(made);
+        }
         let roots = tls::roots_from(settings.ca_file.as_deref())?;
         let tls = tls::client_config(roots, None, &[b"h2"])?;
         let options = Options {
@@ -103,10 +111,12 @@ impl Client {
             body_limit: BODY_LIMIT,
             tuning,
         };
-        let pool = Pool::new(endpoint, tls, proxy, options, metrics)?;
+        let pool = Pool::new(endpoint.clone(), tls, proxy, options, metrics)?;
         pool.connect();
         Ok(Self {
             pool,
+            endpoint,
+            project_id: account.project_id().map(Arc::from),
             requests,
             tokens,
             attempt_timeout: settings.attempt_timeout,
@@ -198,6 +208,11 @@ impl Client {
                 Err(answer) => return answer,
             },
         };
+        let Some(requests) = self.requests(&token) else {
+            let mut answer = Answer::new(Class::OwnFault).unstarted();
+            answer.detail = Some("the access token came without its project".to_owned());
+            return answer;
+        };
         let mut request = || {
             let draft = Draft {
                 target: (attempt.target, attempt.token.expose()),
@@ -208,7 +223,7 @@ impl Client {
                 validate_only,
             };
             let body = draft.encode();
-            let head = self.requests.build(body.len(), Some(token.header.clone()));
+            let head = requests.build(body.len(), Some(token.header.clone()));
             (head, Bytes::from(body))
         };
         match self.pool.exchange(attempt.gate, until, &mut request).await {
@@ -225,6 +240,21 @@ impl Client {
             }
             Err(answer) => answer,
         }
+    }
+
+    /// The project that messages are sent in, as soon as it is known.
+    #[must_use]
+    pub fn project_id(&self) -> Option<Arc<str>> {
+        let said = || self.tokens.current()?.project.clone();
+        self.project_id.clone().or_else(said)
+    }
+
+    fn requests(&self, token: &AccessToken) -> Option<&Requests> {
+        if let Some(requests) = self.requests.get() {
+            return Some(requests);
+        }
+        let made = Requests::new(&self.endpoint, token.project.as_deref()?)?;
+        Some(self.requests.get_or_init(|| made))
     }
 
     /// Waits for an access token, until then at most.

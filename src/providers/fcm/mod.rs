@@ -1,7 +1,8 @@
 //! Firebase Cloud Messaging (HTTP v1): high-priority data messages to Android.
 //!
 //! - [`Settings`], [`AndroidSettings`]: what a configuration says;
-//!   [`ServiceAccount`]: a Google key file, checked.
+//!   [`ServiceAccount`]: who an app is at Google, checked; `federation`: a key file
+//!   without a key.
 //! - [`TokenSource`]: the OAuth access token, renewed ahead of time by a task.
 //! - [`Client`]: one attempt at one push.
 //! - `message` (push → bytes), `error` (answer → class): pure.
@@ -14,6 +15,7 @@ mod access;
 mod account;
 mod client;
 mod error;
+mod federation;
 mod message;
 mod settings;
 #[cfg(test)]
@@ -24,4 +26,4 @@ pub use account::{AccountError, AccountFault, ServiceAccount};
 pub use client::{Client, ClientError};
 pub use error::{classify, known_reasons};
 pub use message::exact_request;
-pub use settings::{AndroidOptions, AndroidSettings, Settings, SettingsError};
+pub use settings::{AndroidOptions, AndroidSettings, CredentialSource, Settings, SettingsError};

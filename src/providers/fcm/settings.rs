@@ -118,8 +118,12 @@ impl Settings {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AndroidSettings {
-    /// The JSON key file of a service account that may send messages.
-    pub service_account_file: PathBuf,
+    /// Where access tokens come from.
+    #[serde(default)]
+    pub credentials: CredentialSource,
+    /// The JSON key file of a service account that may send messages, or that
+    /// of a federated identity.
+    pub service_account_file: Option<PathBuf>,
     /// The Firebase project, if it is not the key file's own.
     #[serde(default)]
     pub project_id: Option<String>,
@@ -178,6 +182,37 @@ impl AndroidSettings {
     }
 }
 
+/// `credentials`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CredentialSource {
+    /// `service_account_file`.
+    #[default]
+    File,
+    /// The metadata server of GCE, GKE and Cloud Run.
+    Metadata,
+}
+
+impl AndroidSettings {
+    /// Checks what the types cannot say.
+    ///
+    /// # Errors
+    /// The key and the cure.
+    pub const fn validate(&self) -> Result<(), &'static str> {
+        match (self.credentials, &self.service_account_file) {
+            (CredentialSource::File, None) => Err(
+                "service_account_file is missing; name the key file, or on Google's clouds set \
+                 credentials = \"metadata\"",
+            ),
+            (CredentialSource::Metadata, Some(_)) => Err(
+                "credentials is \"metadata\", and service_account_file is set too; remove one of \
+                 them",
+            ),
+            (CredentialSource::File, Some(_)) | (CredentialSource::Metadata, None) => Ok(()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,7 +241,7 @@ mod tests {
     fn unknown_keys_and_unreadable_times_are_refused() {
         assert!(read::<Settings>(r#"{"conections":2}"#).is_err());
         assert!(read::<AndroidSettings>(r#"{"service_account_file":"a","x":1}"#).is_err());
-        assert!(read::<AndroidSettings>("{}").is_err());
+        assert!(read::<AndroidSettings>("{}").unwrap().validate().is_err());
         let settings: Settings = read(r#"{"attempt_timeout":"1500ms"}"#).unwrap();
         assert_eq!(settings.attempt_timeout, Duration::from_millis(1500));
     }

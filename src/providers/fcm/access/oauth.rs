@@ -1,22 +1,17 @@
-//! Fetching one access token ("Using OAuth 2.0 for Server to Server
-//! Applications").
+//! Asking a token server ("The OAuth 2.0 Authorization Framework", RFC 6749) and
+//! reading what it says.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Request};
+use http::{HeaderValue, Request, Response};
 use http_body_util::Full;
-use ring::rand::SystemRandom;
-use ring::rsa::KeyPair;
-use ring::signature::RSA_PKCS1_SHA256;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::super::account::{KeyFile, key_pair};
 use super::token::{AccessToken, Refusal, Trouble};
 use crate::call::time::Timestamp;
 use crate::providers::endpoint::Endpoint;
@@ -24,10 +19,6 @@ use crate::providers::http1;
 use crate::providers::http2::dial::Target;
 use crate::providers::http2::proxy::Proxy;
 use crate::providers::tls;
-
-/// The right to send messages, and no other.
-const SCOPE: &str = "https://www.googleapis.com/auth/firebase.messaging";
-const GRANT: &str = "urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer";
 
 const NO_TOKEN: &str = "the answer holds no access token";
 
@@ -40,10 +31,10 @@ const LONGEST_LIFE: f64 = 12.0 * 3600.0;
 
 /// The answer that brings a token (RFC 6749, 5.1).
 #[derive(Deserialize)]
-struct Granted {
-    access_token: String,
+pub(super) struct Granted {
+    pub(super) access_token: String,
     #[serde(default)]
-    expires_in: Value,
+    pub(super) expires_in: Value,
 }
 
 impl Granted {
@@ -57,42 +48,19 @@ impl Granted {
     }
 }
 
-/// Fetches access tokens for one account.
-pub(super) struct Fetcher {
-    pub(super) key: KeyFile,
-    pub(super) proxy: Proxy,
-    pub(super) limit: Duration,
-}
-
-impl Fetcher {
-    /// One token, in no more than the time-out.
-    pub(super) async fn fetch(&self, serial: u64) -> Result<AccessToken, Trouble> {
-        let token = tokio::time::timeout(self.limit, self.ask())
-            .await
-            .map_err(|_| unavailable(format!("no answer within {:?}", self.limit)))??;
-        access_token(&token, serial)
-    }
-
-    async fn ask(&self) -> Result<Granted, Trouble> {
-        let body = format!("grant_type={GRANT}&assertion={}", assertion(&self.key)?);
-        let request = Request::post("/")
-            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .body(Full::from(body))
-            .map_err(|error| unavailable(error.to_string()))?;
-        let answer = exchange(self.key.token_uri.clone(), &self.proxy, request).await?;
-        judge(answer.status().as_u16(), answer.body())
-    }
-}
-
-/// Makes a request of an endpoint, at its own path.
-async fn exchange(
+/// Makes a request of a server. Plain http is spoken to what is near only, and
+/// never through a proxy.
+pub(super) async fn exchange(
     endpoint: Endpoint,
     proxy: &Proxy,
-    mut request: Request<Full<Bytes>>,
-) -> Result<http::Response<Bytes>, Trouble> {
-    *request.uri_mut() = endpoint.uri();
+    request: Request<Full<Bytes>>,
+) -> Result<Response<Bytes>, Trouble> {
     // Reads the system's certificates, so not on a thread that serves calls.
-    let proxy = proxy.clone();
+    let proxy = if endpoint.is_secure() {
+        proxy.clone()
+    } else {
+        Proxy::default()
+    };
     let target = tokio::task::spawn_blocking(move || {
         let tls = tls::roots(None)
             .and_then(|roots| tls::client_config(roots, None, &[b"http/1.1"]))
@@ -108,46 +76,25 @@ async fn exchange(
         .map_err(|error| unavailable(error.to_string()))
 }
 
-/// A signed statement of who asks for what ("JSON Web Token (JWT) Profile for
-/// OAuth 2.0", RFC 7523).
-fn assertion(key: &KeyFile) -> Result<String, Trouble> {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs();
-    let claims = serde_json::json!({
-        "iss": &*key.client_email,
-        "scope": SCOPE,
-        "aud": key.token_uri.to_string(),
-        "iat": now,
-        "exp": now + 3600,
-    });
-    let mut jwt = URL_SAFE_NO_PAD.encode(r#"{"alg":"RS256","typ":"JWT"}"#);
-    jwt.push('.');
-    URL_SAFE_NO_PAD.encode_string(claims.to_string(), &mut jwt);
-    // It was checked when the file was read.
-    let signature = key_pair(key.private_key.expose())
-        .and_then(|pair| sign(&pair, jwt.as_bytes()))
-        .ok_or_else(|| unavailable("the private key does not sign".to_owned()))?;
-    jwt.push('.');
-    URL_SAFE_NO_PAD.encode_string(signature, &mut jwt);
-    Ok(jwt)
-}
-
-fn sign(pair: &KeyPair, text: &[u8]) -> Option<Vec<u8>> {
-    let mut signature = vec![0; pair.public().modulus_len()];
-    pair.sign(
-        &RSA_PKCS1_SHA256,
-        &SystemRandom::new(),
-        text,
-        &mut signature,
-    )
-    .ok()?;
-    Some(signature)
+/// Posts a form, as token servers want it.
+pub(super) async fn post_form(
+    server: &Endpoint,
+    proxy: &Proxy,
+    form: &[(&str, &str)],
+) -> Result<Granted, Trouble> {
+    let body = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(form)
+        .finish();
+    let request = Request::post(server.uri())
+        .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .body(Full::from(body))
+        .map_err(|error| unavailable(error.to_string()))?;
+    let answer = exchange(server.clone(), proxy, request).await?;
+    judge(answer.status().as_u16(), answer.body())
 }
 
 /// What the token server's answer means.
-fn judge(status: u16, body: &[u8]) -> Result<Granted, Trouble> {
+pub(super) fn judge(status: u16, body: &[u8]) -> Result<Granted, Trouble> {
     match status {
         200..=299 => serde_json::from_slice(body).map_err(|_| unavailable(NO_TOKEN.to_owned())),
         // Asked too often or too slowly: says nothing about the account.
@@ -175,7 +122,9 @@ fn refusal(status: u16, body: &[u8]) -> Option<Refusal> {
     let is_word = |w: &&str| {
         (1..=64).contains(&w.len()) && w.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
     };
-    let description = text("error_description").map(|text| {
+    // Google's own form has it inside.
+    let inside = json.pointer("/error/message").and_then(Value::as_str);
+    let description = text("error_description").or(inside).map(|text| {
         let printable = text.chars().filter(|c| !c.is_control());
         printable.take(200).collect()
     });
@@ -188,7 +137,11 @@ fn refusal(status: u16, body: &[u8]) -> Option<Refusal> {
     })
 }
 
-fn access_token(token: &Granted, serial: u64) -> Result<AccessToken, Trouble> {
+pub(super) fn access_token(
+    token: &Granted,
+    project: Option<Arc<str>>,
+    serial: u64,
+) -> Result<AccessToken, Trouble> {
     let mut header = HeaderValue::try_from(format!("Bearer {}", token.access_token))
         .map_err(|_| unavailable("the access token is not fit for a header".to_owned()))?;
     header.set_sensitive(true);
@@ -202,11 +155,12 @@ fn access_token(token: &Granted, serial: u64) -> Result<AccessToken, Trouble> {
         header,
         valid_until: Instant::now() + life,
         expires_at: Timestamp::from(SystemTime::now() + life),
+        project,
         serial,
     })
 }
 
-const fn unavailable(detail: String) -> Trouble {
+pub(super) const fn unavailable(detail: String) -> Trouble {
     Trouble::Unavailable(detail)
 }
 
@@ -261,7 +215,7 @@ mod tests {
     #[test]
     fn a_token_is_never_shown_and_one_without_a_life_is_none() {
         let token = judge(200, br#"{"access_token":"ya29.s3cret","expires_in":3599}"#).unwrap();
-        let token = access_token(&token, 7).unwrap();
+        let token = access_token(&token, None, 7).unwrap();
         assert!(token.header.is_sensitive());
         assert_eq!(token.header.to_str().unwrap(), "Bearer ya29.s3cret");
         assert!(!format!("{token:?}").contains("s3cret"));
@@ -272,7 +226,7 @@ mod tests {
             r#"{"access_token":"a\nb","expires_in":10}"#,
         ] {
             let token = judge(200, bad.as_bytes()).unwrap();
-            assert!(access_token(&token, 0).is_err(), "{bad}");
+            assert!(access_token(&token, None, 0).is_err(), "{bad}");
         }
     }
 
@@ -281,7 +235,7 @@ mod tests {
         let life = |said: &str| {
             let answer = format!(r#"{{"access_token":"x"{said}}}"#);
             let token = judge(200, answer.as_bytes()).unwrap();
-            drop(access_token(&token, 0).unwrap());
+            drop(access_token(&token, None, 0).unwrap());
             token.life().as_secs()
         };
         for (said, seconds) in [

@@ -11,7 +11,7 @@ use prometheus_client::metrics::family::Family;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::oauth::Fetcher;
+use super::fetch::Fetcher;
 use super::token::{AccessToken, State, Trouble};
 use crate::call::time::Timestamp;
 use crate::metrics::OAuthLabels;
@@ -194,6 +194,7 @@ mod tests {
                 header: HeaderValue::from_static("x"),
                 valid_until: Instant::now() + Duration::from_secs(seconds),
                 expires_at: Timestamp::from_millis(0),
+                project: None,
                 serial: 0,
             };
             Timing::default().until_renewal(&token).as_secs()

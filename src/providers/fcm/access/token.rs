@@ -16,6 +16,8 @@ pub(in crate::providers::fcm) struct AccessToken {
     pub(in crate::providers::fcm) valid_until: Instant,
     /// The same for people.
     pub(in crate::providers::fcm) expires_at: Timestamp,
+    /// The project, where the token's server said it too.
+    pub(in crate::providers::fcm) project: Option<Arc<str>>,
     /// Tells one token from the next.
     pub(in crate::providers::fcm) serial: u64,
 }
