@@ -45,7 +45,10 @@ async fn the_rendered_request_is_the_one_that_the_worker_sends() {
 
     let mut phone = ios("a", &ios_token());
     phone["environment"] = json!("sandbox");
-    let devices = [phone, android("b", &android_token())];
+    let mut fid = android("c", "");
+    fid["token"].take();
+    fid["fid"] = json!("cJx9yVq3Qk2mB7wT0aRzLe");
+    let devices = [phone, android("b", &android_token()), fid];
     let mut event = ring(&devices);
     event["caller"]["name"] = json!("Zoë \"Z\" 🎉 \u{1}");
     let mut cancel = ring(&devices);
@@ -66,7 +69,7 @@ async fn the_rendered_request_is_the_one_that_the_worker_sends() {
             "cancel"
         };
         stage.client.publish(key, event).await;
-        for report in outcomes.pushes(2).await {
+        for report in outcomes.pushes(3).await {
             assert_eq!(report["result"], "accepted", "{report}");
         }
         for (device, shown) in devices.iter().zip(shown["devices"].as_array().unwrap()) {
@@ -79,7 +82,8 @@ async fn the_rendered_request_is_the_one_that_the_worker_sends() {
 /// What was shown for a device is what the simulator got for it last.
 fn same(stage: &Stage, device: &Value, shown: &Value) {
     let mut sent = stage.simulator.record().pushes();
-    sent.retain(|push| push.token.as_deref() == device["token"].as_str());
+    let target = device["token"].as_str().or(device["fid"].as_str());
+    sent.retain(|push| push.token.as_deref() == target);
     let sent = sent.pop().unwrap();
     assert!(
         shown["url"].as_str().unwrap().ends_with(&sent.path),
@@ -103,7 +107,8 @@ fn same(stage: &Stage, device: &Value, shown: &Value) {
 /// A stage whose app has a profile of its own.
 async fn with_own_profile() -> Stage {
     let stage = Stage::with(
-        "[apps.\"com.example.calls\"]\nprofile = \"mine\"\n[profiles]\ndir = \"own\"",
+        "[apps.\"com.example.calls\"]\nprofile = \"mine\"\n\
+         [apps.\"com.example.calls\".android]\ndirect_boot_ok = true\n[profiles]\ndir = \"own\"",
         Options::default(),
     )
     .await;

@@ -34,6 +34,8 @@ async fn a_cancel_of_the_others_stops_neither_an_earlier_nor_a_waiting_ring_of_t
     }
     let mut others = cancel(&[]);
     others["except"] = json!(["i-aa", "i-cc"]);
+    // The second ring is made later, by the clock on the wall.
+    others["sent_at"] = json!(in_millis(10_000));
     let under_way = ring(30_000, &[ios("aa"), ios("bb")]);
     tokio::join!(bench.handle(Ios, &under_way), async {
         sleep(Duration::from_secs(1)).await;
