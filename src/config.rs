@@ -128,7 +128,7 @@ impl std::error::Error for ConfigError {}
 
 impl Config {
     /// Reads and checks a file and what the environment lays over it. Files
-    /// that it names are not opened.
+    /// that it names are not opened, but for that of the broker's address.
     ///
     /// # Errors
     /// The file is missing or not TOML; a key is unknown, of the wrong type or
@@ -173,7 +173,9 @@ impl Config {
             ConfigError::new(file, key, problem)
         })?;
         file.clone_into(&mut loaded.file);
-        loaded.resolve_paths(file.parent().unwrap_or(Path::new("")));
+        let folder = file.parent().unwrap_or(Path::new(""));
+        loaded.resolve_paths(folder);
+        loaded.read_address(folder)?;
         loaded.validate()?;
         Ok(loaded)
     }
@@ -238,8 +240,31 @@ impl Config {
             );
         }
         for path in paths {
-            *path = folder.join(&*path);
+            *path = crate::files::beside(folder, path);
         }
+    }
+
+    /// The broker's address, with its password, may be in a file of its own.
+    fn read_address(&mut self, folder: &Path) -> Result<(), ConfigError> {
+        let Some(path) = self.amqp.url.expose().strip_prefix("file:") else {
+            return Ok(());
+        };
+        let path = folder.join(path);
+        let text = crate::files::read_text(&path).map_err(|error| {
+            let cure = "mend the path behind \"file:\" or its permissions";
+            self.error(
+                "amqp.url",
+                format!("{} cannot be read ({error}); {cure}", path.display()),
+            )
+        })?;
+        let line = text.lines().next().unwrap_or_default().trim();
+        if line.is_empty() {
+            let cure = "write the broker's address there";
+            let problem = format!("the first line of {} is empty; {cure}", path.display());
+            return Err(self.error("amqp.url", problem));
+        }
+        self.amqp.url = line.into();
+        Ok(())
     }
 
     fn validate(&self) -> Result<(), ConfigError> {

@@ -77,7 +77,7 @@ impl Settings {
         .into_iter()
         .flatten()
         {
-            *file = folder.join(&*file);
+            *file = crate::files::beside(folder, file);
         }
     }
 

@@ -15,3 +15,4 @@ mod rig;
 mod send;
 #[path = "../support/mod.rs"]
 mod support;
+mod variables;

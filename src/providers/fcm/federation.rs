@@ -152,9 +152,10 @@ fn subject(beside: &Path, source: CredentialSource) -> Result<Subject, String> {
             "`credential_source` names neither a `file` nor a `url`; programs and certificates \
              are not supported",
         )?;
-        return Ok(Subject::File(
-            beside.parent().unwrap_or(Path::new("")).join(file),
-        ));
+        return Ok(Subject::File(crate::files::beside(
+            beside.parent().unwrap_or(Path::new("")),
+            &file,
+        )));
     };
     let (address, query) = url
         .split_once('?')
