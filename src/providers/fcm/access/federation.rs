@@ -11,8 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::super::federation::{Federation, Subject};
-use super::fetch::SCOPE;
-use super::oauth::{Granted, exchange, judge, post_form, unavailable};
+use super::oauth::{Granted, SCOPE, exchange, judge, post_form, unavailable};
 use super::token::Trouble;
 use crate::call::secret::Secret;
 use crate::call::time::Timestamp;

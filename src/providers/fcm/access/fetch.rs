@@ -10,13 +10,11 @@ use ring::rsa::KeyPair;
 use ring::signature::RSA_PKCS1_SHA256;
 
 use super::super::account::{KeyFile, Source, key_pair};
-use super::oauth::{Granted, access_token, post_form, unavailable};
+use super::oauth::{Granted, SCOPE, access_token, post_form, unavailable};
 use super::token::{AccessToken, Trouble};
 use super::{federation, metadata};
 use crate::providers::http2::proxy::Proxy;
 
-/// The right to send messages, and no other.
-pub(super) const SCOPE: &str = "https://www.googleapis.com/auth/firebase.messaging";
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
 /// Fetches access tokens for one account.

@@ -20,6 +20,9 @@ use crate::providers::http2::dial::Target;
 use crate::providers::http2::proxy::Proxy;
 use crate::providers::tls;
 
+/// The right to send messages, and no other.
+pub(super) const SCOPE: &str = "https://www.googleapis.com/auth/firebase.messaging";
+
 const NO_TOKEN: &str = "the answer holds no access token";
 
 /// How long a token lives if the answer does not say: as long as all of
