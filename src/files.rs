@@ -58,8 +58,13 @@ fn of_environment(name: &str) -> io::Result<Vec<u8>> {
 }
 
 /// Base64 is undone only where that gives something that a file would hold: a
-/// password may look like base64 too.
+/// password may look like base64 too. Where a variable has one line only, the
+/// lines of a PEM are often joined by a written `\n`.
 fn decoded(text: Vec<u8>) -> Vec<u8> {
+    if is_pem(&text) && !text.contains(&b'\n') {
+        let lines = String::from_utf8_lossy(&text).replace("\\n", "\n");
+        return lines.into_bytes();
+    }
     let mut packed = text.clone();
     packed.retain(|byte| !byte.is_ascii_whitespace());
     match STANDARD.decode(packed) {
@@ -153,5 +158,13 @@ mod tests {
         let folder = Path::new("/etc/ringpush");
         assert_eq!(beside(folder, Path::new("env:A")), Path::new("env:A"));
         assert_eq!(beside(folder, Path::new("a.p8")), folder.join("a.p8"));
+    }
+
+    #[test]
+    fn the_lines_of_a_pem_in_a_variable_may_be_joined_by_a_written_line_break() {
+        let pem = "-----BEGIN X-----\nAAAA\n-----END X-----\n";
+        let joined = pem.replace('\n', "\\n").into_bytes();
+        assert_eq!(decoded(joined), pem.as_bytes());
+        assert_eq!(decoded(pem.into()), pem.as_bytes());
     }
 }

@@ -191,8 +191,13 @@ impl Builder {
             return Ok(None);
         };
         let table = || format!("apps.\"{name}\".android");
-        let account = fcm::ServiceAccount::load(android)
-            .map_err(|e| config.error(format!("{}.service_account_file", table()), e))?;
+        let account = fcm::ServiceAccount::load(android).map_err(|e| {
+            let key = match android.credentials {
+                fcm::CredentialSource::File => "service_account_file",
+                fcm::CredentialSource::Metadata => "credentials",
+            };
+            config.error(format!("{}.{key}", table()), e)
+        })?;
         let key = (name.to_owned(), "android");
         let options = android.options();
         let same = Account::Fcm(account.clone(), options.clone());
