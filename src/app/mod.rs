@@ -38,7 +38,7 @@ pub use profiles::profiles;
 
 /// How long the connections may take to come up before the first message is
 /// taken all the same: a provider that hangs must not hold up the others' rings.
-const WARM_UP: Duration = Duration::from_millis(500);
+const WARM_UP: Duration = Duration::from_millis(300);
 
 /// A worker without its source of events.
 #[derive(Debug)]
