@@ -118,7 +118,9 @@ impl Builder {
                 built.clients.first()
             }
         };
-        used.inspect(|client| client.connect());
+        if let Some(client) = used {
+            client.connect();
+        }
         let [production, sandbox] = &built.lanes[..] else {
             return Ok(None);
         };

@@ -20,13 +20,14 @@ use crate::metrics::LaneLabels;
 /// Bound on one proof.
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// Proofs under way at once.
+const ABREAST: usize = 8;
+
 /// What a lane's last proof said.
 #[derive(Clone, Debug)]
 pub(super) struct Proven {
-    /// Whether the credential was taken.
-    pub(super) taken: bool,
-    /// The provider's word if it was not.
-    pub(super) reason: Option<String>,
+    /// The provider's word if the credential was refused.
+    pub(super) refused: Option<String>,
     pub(super) at: Timestamp,
 }
 
@@ -71,9 +72,19 @@ impl Canary {
 
     async fn look(&self, lanes: &Lanes) {
         let lanes = lanes.by_label();
-        let used = lanes.iter().filter(|(_, client)| client.is_used());
-        let proofs = used.map(async |(lane, client)| (lane.labels().clone(), prove(client).await));
-        let answers = join_all(proofs).await;
+        let used: Vec<_> = lanes
+            .iter()
+            .filter(|(_, client)| client.is_used())
+            .collect();
+        let mut answers = Vec::new();
+        // A few at a time: rings need the streams, too.
+        for few in used.chunks(ABREAST) {
+            let proofs = few.iter().map(async |(lane, client)| {
+                let answer = prove(client).await;
+                (lane.labels().clone(), answer)
+            });
+            answers.extend(join_all(proofs).await);
+        }
         let mut proven = self.lock();
         proven.retain(|labels, _| lanes.iter().any(|(lane, _)| lane.labels() == labels));
         for (labels, answer) in answers {
@@ -81,11 +92,16 @@ impl Canary {
             let Some((taken, answer)) = answer else {
                 continue;
             };
-            let before = proven.get(&labels).is_none_or(|proven| proven.taken);
+            let before = proven
+                .get(&labels)
+                .is_none_or(|proven| proven.refused.is_none());
             tell(&labels, before, taken, &answer);
             let now = Proven {
-                taken,
-                reason: answer.reason.filter(|_| !taken),
+                // Our own faults have no word of a provider's.
+                refused: (!taken).then(|| {
+                    let class = || answer.class.name().to_owned();
+                    answer.reason.unwrap_or_else(class)
+                }),
                 at: wall_clock(),
             };
             proven.insert(labels, now);

@@ -52,27 +52,28 @@ impl Insight for AppInsight {
             }
         }
         let mut can_send = false;
-        let lanes = self.app.engine_lanes();
-        for lane in lanes.iter().filter(|lane| lane.is_used()) {
-            let labels = lane.labels();
-            match lane.why_not_ready() {
-                None => can_send = true,
-                Some(why) => problems.push(format!(
-                    "lane {} {} {}: {why}",
-                    labels.app, labels.platform, labels.environment
-                )),
+        for (lane, _) in self.app.lanes().by_label() {
+            let LaneLabels {
+                app,
+                platform,
+                environment,
+            } = lane.labels();
+            let mut name = |why: &str| {
+                problems.push(format!("lane {app} {platform} {environment}: {why}"));
+            };
+            if lane.is_used() {
+                match lane.why_not_ready() {
+                    None => can_send = true,
+                    Some(why) => name(&why),
+                }
             }
-        }
-        for lane in self.app.lanes().by_label() {
-            let labels = lane.0.labels();
-            if let Some(proven) = self.app.canary.of(labels).filter(|proven| !proven.taken) {
-                problems.push(format!(
-                    "lane {} {} {}: the canary was refused: {}",
-                    labels.app,
-                    labels.platform,
-                    labels.environment,
-                    proven.reason.unwrap_or_default()
-                ));
+            let refused = self
+                .app
+                .canary
+                .of(lane.labels())
+                .and_then(|proven| proven.refused);
+            if let Some(reason) = refused {
+                name(&format!("the canary was refused: {reason}"));
             }
         }
         Readiness {
@@ -164,7 +165,7 @@ fn lane(engine: &EngineLane, client: &Client, canary: &Canary) -> Lane {
         brake: engine.brake.is_on(),
         canary: canary.of(labels).map(|proven| status::Canary {
             age: wall_clock().since(proven.at),
-            refused: (!proven.taken).then(|| proven.reason.unwrap_or_default()),
+            refused: proven.refused,
         }),
     }
 }
